@@ -1,0 +1,20 @@
+"""Neural Attentive Circuits: a context writes a circuit, tokens run through it."""
+
+from nacs.attentive.attention import SKMDPA
+from nacs.attentive.circuit import CircuitDesign, Modules
+from nacs.attentive.config import AttentiveConfig
+from nacs.attentive.model import AttentiveCircuit
+from nacs.attentive.modulated import ModFC, ModFFN
+from nacs.attentive.surgery import drop_modules, eliminate_edges
+
+__all__ = [
+    "SKMDPA",
+    "AttentiveCircuit",
+    "AttentiveConfig",
+    "CircuitDesign",
+    "ModFC",
+    "ModFFN",
+    "Modules",
+    "drop_modules",
+    "eliminate_edges",
+]

@@ -1,0 +1,257 @@
+"""Neural Attentive Circuits: a generator writes a circuit, tokens run through it.
+
+References:
+    Rahaman et al., Neural Attentive Circuits, NeurIPS 2022.
+    https://arxiv.org/abs/2210.08031
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nacs.attentive.attention import SKMDPA
+from nacs.attentive.circuit import CircuitDesign
+from nacs.attentive.config import AttentiveConfig
+from nacs.attentive.generator import ConditionalGenerator, UnconditionalGenerator
+from nacs.attentive.layers import Propagator, ReadIn, ReadInAttention, ReadOut
+from nacs.attentive.links import Links, importance, strongest_edges
+from nacs.attentive.modulated import ModFFN
+from nacs.attentive.priors import fit_signatures, graph_loss, graphon, match
+from nacs.attentive.priors import sample_graph
+from nacs.tokenizers import build_tokenizer
+
+__all__ = ["AttentiveCircuit"]
+
+
+class AttentiveCircuit(nn.Module):
+    """A Neural Attentive Circuit: generator and executor.
+
+    Args:
+        config: Sizes and options; see `nacs.attentive.presets` for complete ones.
+
+    Example:
+        >>> from nacs.attentive import presets
+        >>> model = AttentiveCircuit(presets.tiny())
+        >>> model(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, config: AttentiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = build_tokenizer(config.tokenizer)
+        self.context_tokenizer = None
+        if config.generator == "conditional":
+            if config.context is not None:
+                self.context_tokenizer = build_tokenizer(config.context)
+            told = config.context or config.tokenizer
+            self.generator = ConditionalGenerator(config, told.width)
+        else:
+            self.generator = UnconditionalGenerator(config)
+        self.read_in = _read_in(config)
+        self.propagators = nn.ModuleList(
+            Propagator(_messages(config), _ffn(config)) for _ in range(config.layers)
+        )
+        self.read_out = _read_out(config)
+        if config.graph != "complete":
+            prior = graphon(config.prior, config.modules)
+            self.register_buffer("prior", prior.float(), persistent=False)
+            self.register_buffer("labels", torch.arange(config.modules))
+
+    def forward(
+        self,
+        inputs: Tensor,
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+        context: Tensor | None = None,
+        context_keep: Bool[Tensor, "batch context"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits, or regression targets.
+
+        Args:
+            inputs: What the tokenizer takes: images, points, bytes, series.
+            keep: False where a ragged input is padding.
+            context: The conditional generator's input, if it has a tokenizer of its own.
+            context_keep: False where the context is padding.
+        """
+        tokens, keep = self.tokenizer(inputs, keep)
+        if self.context_tokenizer is None:
+            context, context_keep = tokens, keep
+        elif context is None:
+            raise ValueError(
+                "this circuit is written from a context: expected `context`, got "
+                "None; pass model(inputs, context=...)."
+            )
+        else:
+            context, context_keep = self.context_tokenizer(context, context_keep)
+        return self.execute(self.design(context, context_keep), tokens, keep)
+
+    def design(
+        self,
+        context: Float[Tensor, "batch context width"] | None = None,
+        keep: Bool[Tensor, "batch context"] | None = None,
+    ) -> CircuitDesign:
+        """The circuit after surgery; with a batch axis if written from a context.
+
+        Args:
+            context: Context tokens, for a conditional circuit.
+            keep: False where a context token is padding.
+        """
+        circuit: CircuitDesign = self.generator(context, keep)
+        if self.config.kept:
+            strength = importance(self.links(circuit))
+            index = strength.topk(self.config.kept, dim=-1).indices
+            circuit = circuit.select(index.sort(-1).values)
+        if self.training and self.config.module_dropout:
+            circuit = circuit.select(self._survivors(circuit))
+        if self.config.edges_removed:
+            edges = strongest_edges(self.links(circuit), self.config.edges_removed)
+            circuit = circuit._replace(edges=edges)
+        return circuit
+
+    def execute(
+        self,
+        circuit: CircuitDesign,
+        tokens: Float[Tensor, "batch tokens token_width"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """Run tokens through a circuit: read-in, propagators, read-out."""
+        read = self.read_in(circuit.inputs, tokens, keep)
+        relay = self.config.wiring == "relay"
+        readers, edges = circuit.inputs._replace(states=read), circuit.edges
+        if relay and edges is not None:  # readers are heard by everybody
+            edges = F.pad(edges, (self.config.readers, 0), value=True)
+        processors = circuit.processors
+        processors = processors if relay else processors._replace(states=read)
+        for propagate in self.propagators:
+            senders = readers.beside(processors) if relay else processors
+            states = propagate(processors, senders, edges)
+            processors = processors._replace(states=states)
+        senders = readers.beside(processors) if relay else processors
+        return self.read_out(circuit.outputs, senders)
+
+    def links(
+        self, circuit: CircuitDesign | None = None
+    ) -> Float[Tensor, "*batch modules modules"]:
+        """P (eq 2) between processors, under the first propagator's bandwidth.
+
+        Args:
+            circuit: Whose links; None for an unconditional model's own circuit.
+        """
+        if circuit is None:
+            circuit = self.generator(None, None)
+        assert circuit is not None
+        signatures = circuit.processors.signatures
+        states = circuit.processors.states
+        if signatures is None or self.config.graph == "complete":
+            return states.new_ones((*states.shape[:-1], states.shape[-2]))
+        links = self.propagators[0].attention.links
+        return links.log_probabilities(signatures, signatures).exp()
+
+    def regulariser(self) -> Float[Tensor, ""]:
+        """The graph structure regulariser (eq 6, as a mean); 0 if nothing is learned.
+
+        The labels of the last call are the start of the next matching.
+        """
+        learned = self.config.graph == "learned"
+        if not learned or self.config.generator == "conditional":
+            return next(self.parameters()).new_zeros(())
+        links = self.links()
+        with torch.no_grad():
+            self.labels.copy_(match(links.detach(), self.prior, start=self.labels))
+        return graph_loss(links, self.prior, self.labels)
+
+    def _survivors(self, circuit: CircuitDesign) -> Tensor:
+        """Processors that live through this batch of module dropout."""
+        count = circuit.processors.states.shape[-2]
+        share = torch.rand(()).item() * self.config.module_dropout
+        alive = max(1, round(count * (1 - share)))
+        order = torch.randperm(count)[:alive].sort().values
+        return order.to(circuit.processors.states.device)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Once before training: fit the signatures to a graph drawn from the prior.
+
+        Does nothing unless the config says `start="prior"`.
+        """
+        config = self.config
+        if config.start != "prior" or config.generator == "conditional":
+            return
+        signatures = self.generator.processors.signatures
+        if signatures is None:
+            return
+        seed = int(torch.randint(2**31, ()).item())
+        adjacency = sample_graph(config.prior, config.modules, seed=seed)
+        with torch.enable_grad():
+            fitted = fit_signatures(
+                adjacency, signatures.detach().float(), truncation=1.0
+            )
+        signatures.copy_(0.1 * F.normalize(fitted, dim=-1))
+
+
+def _links(config: AttentiveConfig, truncation: float | None) -> Links | None:
+    if config.graph == "complete":
+        return None
+    return Links(
+        config.bandwidth,
+        temperature=config.temperature,
+        learnable_bandwidth=config.learnable_bandwidth,
+        truncation=truncation,
+        evaluation=config.evaluation,
+    )
+
+
+def _ffn(config: AttentiveConfig) -> ModFFN:
+    return ModFFN(
+        config.width,
+        config.hidden,
+        code_features=config.code_features,
+        gated=config.gated,
+        layer_scale=config.layer_scale,
+    )
+
+
+def _messages(config: AttentiveConfig) -> SKMDPA:
+    return SKMDPA(
+        config.width,
+        heads=config.heads,
+        head_width=config.head_width,
+        code_features=config.code_features,
+        links=_links(config, config.truncation),
+        layer_scale=config.layer_scale,
+    )
+
+
+def _read_in(config: AttentiveConfig) -> ReadIn:
+    attention = ReadInAttention(
+        config.width,
+        config.tokenizer.width,
+        heads=config.edge_heads,
+        head_width=config.head_width,
+        code_features=config.code_features,
+        form=config.read_in,
+        layer_scale=config.layer_scale,
+    )
+    return ReadIn(attention, _ffn(config))
+
+
+def _read_out(config: AttentiveConfig) -> ReadOut:
+    relay = config.wiring == "relay"
+    attention = SKMDPA(
+        config.width,
+        sender_width=config.width,
+        heads=config.edge_heads,
+        head_width=config.head_width,
+        code_features=config.code_features,
+        links=_links(config, None if relay else config.truncation),
+        residual=False,
+        layer_scale=config.layer_scale,
+    )
+    return ReadOut(
+        attention,
+        _ffn(config),
+        outputs=config.outputs,
+        width=config.width,
+        classes=config.classes,
+    )

@@ -1,0 +1,112 @@
+"""Make a trained circuit smaller: drop modules, eliminate edges.
+
+References:
+    Rahaman et al., Neural Attentive Circuits, NeurIPS 2022, appendix F.
+    https://arxiv.org/abs/2210.08031
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from nacs.attentive.config import AttentiveConfig
+from nacs.attentive.links import importance
+from nacs.attentive.model import AttentiveCircuit
+
+__all__ = ["drop_modules", "eliminate_edges", "surviving_modules"]
+
+Order = Literal["importance", "random", "reversed"]
+
+
+def surviving_modules(
+    model: AttentiveCircuit, keep: int, *, order: Order = "importance", seed: int = 0
+) -> Int[Tensor, " kept"]:
+    """Which processors of an unconditional circuit stay, in ascending order.
+
+    Args:
+        model: A circuit that is the same for all samples.
+        keep: How many stay, at least 1.
+        order: "importance" drops the least connected first (eq 10), "reversed" the
+            most connected, "random" any; a complete graph knows no other than random.
+        seed: Of the random order.
+    """
+    count = model.config.modules
+    if order == "random" or model.config.graph == "complete":
+        generator = torch.Generator().manual_seed(seed)
+        ranked = torch.randperm(count, generator=generator)
+    else:
+        with torch.no_grad():
+            strength = importance(model.links())
+        ranked = strength.argsort(descending=order == "importance", stable=True)
+    return ranked[:keep].sort().values
+
+
+def drop_modules(
+    model: AttentiveCircuit, keep: int, *, order: Order = "importance", seed: int = 0
+) -> AttentiveCircuit:
+    """A really smaller circuit of the `keep` best connected processors.
+
+    An unconditional circuit loses the rows of the others; a conditional one keeps, for
+    every sample, the modules best connected in that sample's graph. The result is saved
+    and loaded as any other circuit; the model given stays as it is.
+
+    Args:
+        model: A trained circuit.
+        keep: Processors that stay.
+        order: Which go first; see `surviving_modules`. Conditional circuits know
+            "importance" only.
+        seed: Of the random order.
+
+    Raises:
+        ValueError: If `keep` is not in [1, modules].
+    """
+    config = model.config
+    if not 1 <= keep <= config.modules:
+        raise ValueError(
+            f"`keep` must lie in [1, {config.modules}], the modules of this circuit, "
+            f"got {keep}."
+        )
+    state = model.state_dict()
+    if config.generator == "conditional":
+        if order != "importance":
+            raise ValueError(
+                f'a conditional circuit drops modules by "importance", got "{order}".'
+            )
+        return _rebuild(model, replace(config, kept=keep), state)
+    index = surviving_modules(model, keep, order=order, seed=seed).to(
+        next(model.parameters()).device
+    )
+    rows = ["generator.processors."]
+    rows += ["generator.inputs."] if config.wiring == "released" else []
+    for name, values in state.items():
+        if name.startswith(tuple(rows)):
+            state[name] = values[index]
+    if "labels" in state:
+        state["labels"] = torch.arange(keep, device=index.device)
+    return _rebuild(model, replace(config, modules=keep), state)
+
+
+def eliminate_edges(model: AttentiveCircuit, removed: float) -> AttentiveCircuit:
+    """The same circuit without the weakest edges between its processors.
+
+    Args:
+        model: A trained circuit; it stays as it is.
+        removed: Share of the edges that go, in [0, 1]; a module still hears itself.
+            For a conditional circuit the weakest edges of every sample's own graph.
+    """
+    return _rebuild(
+        model, replace(model.config, edges_removed=removed), model.state_dict()
+    )
+
+
+def _rebuild(
+    model: AttentiveCircuit, config: AttentiveConfig, state: dict[str, Tensor]
+) -> AttentiveCircuit:
+    """A circuit of this config with these weights, where and as the model is."""
+    other = next(model.parameters())
+    smaller = AttentiveCircuit(config).to(other.device, other.dtype)
+    smaller.load_state_dict(state)
+    return smaller.train(model.training)
