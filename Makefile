@@ -1,0 +1,41 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: setup demo check format test bench reproduce docs
+
+setup: .venv/.stamp
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "nacs needs Python 3.11 or newer"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/nacs demo
+
+check: setup
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/basedpyright
+
+format: setup
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks --benchmark-json=benchmarks/results/latest.json
+
+reproduce: setup
+	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --out runs/reproduce/dropout-$$seed || exit; done
+	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --module-dropout 0 --out runs/reproduce/plain-$$seed || exit; done
+
+docs: setup
+	$(BIN)/python -m pytest -q --doctest-modules src/nacs/attentive

@@ -1,0 +1,1 @@
+"""Rivals, one family a file, with the calling convention of our models."""

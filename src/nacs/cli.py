@@ -1,0 +1,75 @@
+"""The command line: `nacs train | evaluate | predict | prune | describe | data | demo`.
+
+torch is imported by the verbs, not here, so that `nacs --help` is quick.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from nacs.errors import UserError
+
+__all__ = ["main"]
+
+VERBS = {
+    "train": "train a model on a data set and leave a run folder",
+    "evaluate": "measure a trained run on its test split",
+    "predict": "class probabilities for files, as CSV or JSON",
+    "prune": "drop modules or edges of a trained run and save the smaller one",
+    "describe": "configuration, parameters, multiply-adds and density",
+    "data": "list the data sets known by name",
+    "demo": "train, evaluate and shrink a circuit on real digits",
+}
+
+USAGE = """usage: nacs VERB ...
+
+Attentive and neuronal circuits: train, shrink, look into and deploy.
+
+verbs:
+{verbs}
+
+examples:
+  nacs demo
+  nacs train mnist-5k --preset demo --out runs/mnist
+  nacs prune runs/mnist --keep 0.2 --out runs/mnist-small
+  nacs predict runs/mnist-small digit.png
+
+Every verb has --help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0, or 2 for a mistake in the input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in {"-h", "--help"}:
+        width = max(map(len, VERBS))
+        rows = (f"  {verb.ljust(width)}  {text}" for verb, text in VERBS.items())
+        print(USAGE.format(verbs="\n".join(rows)))
+        return 0 if given else 2
+    if given[0] == "--version":
+        from nacs import __version__
+
+        print(__version__)
+        return 0
+    verb, *rest = given
+    if verb not in VERBS:
+        return _fail(f"there is no verb '{verb}'; verbs: {', '.join(VERBS)}.")
+    run: Callable[[list[str]], None] = getattr(import_module("nacs.commands"), verb)
+    try:
+        run(rest)
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}.")
+    except KeyboardInterrupt:
+        return _fail("interrupted; the last finished epoch is in the run folder.")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"nacs: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

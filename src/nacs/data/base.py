@@ -1,0 +1,219 @@
+"""What a data set is once it is read: three splits that hand out batches of tensors.
+
+A split keeps its samples as numpy arrays, unnormalised and unpadded; `Split.batch`
+turns the chosen ones into float32 tensors, subtracts the training mean, divides by
+the training deviation and pads ragged samples with zeros.
+
+| kind   | one sample in memory              | inputs of a batch                     |
+|--------|-----------------------------------|---------------------------------------|
+| image  | channels height width, uint8/float| batch channels height width, float    |
+| points | points 3+features, float          | batch points 3+features, float        |
+| series | time 1+channels, float            | batch time 1+channels, float          |
+| bytes  | length, uint8                     | batch length, long, 0 to 255          |
+| tokens | length, integer                   | batch length, long                    |
+
+Channel 0 of a series is its time stamp; NaN in another channel is a missing value.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+__all__ = ["Array", "Batch", "Dataset", "Kind", "Split"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Kind: TypeAlias = Literal["image", "points", "bytes", "tokens", "series"]
+
+
+class Batch(NamedTuple):
+    """Some samples, ready for a model's `forward`."""
+
+    inputs: Tensor
+    """What the tokenizer of this kind expects (see the table above)."""
+
+    targets: Tensor
+    """(batch,) long for classes; (batch,) or (batch, targets) float32 for numbers."""
+
+    keep: Bool[Tensor, "batch tokens"] | None = None
+    """True where a sample has data, False where it is padded; None: nothing ragged."""
+
+    context: Tensor | None = None
+    """Inputs of a conditional generator, where they differ from `inputs`."""
+
+    context_keep: Bool[Tensor, "batch tokens"] | None = None
+    """As `keep`, for the context."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """A list of samples with their targets.
+
+    Raises:
+        ValueError: inputs, targets and ids have different lengths.
+
+    Example:
+        >>> letters = [np.frombuffer(text, np.uint8) for text in (b"no", b"yes")]
+        >>> split = Split(letters, np.array([0, 1]), np.array(["a", "b"]))
+        >>> split.batch([0, 1]).keep
+        tensor([[ True,  True, False],
+                [ True,  True,  True]])
+    """
+
+    inputs: Array | list[Array]
+    """One array when all samples have one shape, else a list of ragged ones."""
+
+    targets: Array
+    """(samples,) int64 classes, or (samples,) or (samples, targets) float32."""
+
+    ids: Array
+    """(samples,) strings: the file or row a sample came from, for predictions."""
+
+    mean: Array | None = None
+    """Subtracted from float inputs; broadcasts against one sample. None is 0."""
+
+    deviation: Array | None = None
+    """Float inputs are divided by it; broadcasts against one sample. None is 1."""
+
+    limit: int | None = None
+    """Longest ragged sample a batch keeps; the rest is cut off. None keeps all."""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not belong together."""
+        counts = len(self.inputs), len(self.targets), len(self.ids)
+        if len(set(counts)) != 1:
+            raise ValueError(
+                "expected as many targets and ids as inputs, got "
+                f"{counts[0]} inputs, {counts[1]} targets, {counts[2]} ids"
+            )
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return len(self.targets)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether samples may differ in length, so that batches carry a mask."""
+        return isinstance(self.inputs, list)
+
+    def take(self, indices: Sequence[int] | Array) -> Self:
+        """Return a split of the samples at `indices`, in that order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        inputs: Array | list[Array]
+        if isinstance(self.inputs, list):
+            inputs = [self.inputs[i] for i in chosen]
+        else:
+            inputs = self.inputs[chosen]
+        return dataclasses.replace(
+            self, inputs=inputs, targets=self.targets[chosen], ids=self.ids[chosen]
+        )
+
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> Batch:
+        """Return the samples at `indices`, normalised and padded, as CPU tensors.
+
+        Padding is zero *after* normalisation, and `keep` is False there.
+
+        Args:
+            indices: (batch,) positions in this split.
+
+        Raises:
+            IndexError: an index is outside the split.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        targets = _tensor(self.targets[chosen])
+        if not isinstance(self.inputs, list):
+            inputs = self.inputs[chosen]
+            inputs = inputs if self.limit is None else inputs[:, : self.limit]
+            return Batch(_tensor(self._prepare(inputs, symbols=2)), targets)
+        ragged: list[Array] = [self.inputs[i][: self.limit] for i in chosen]
+        samples = [self._prepare(sample, symbols=1) for sample in ragged]
+        lengths = np.array([len(sample) for sample in samples], dtype=np.int64)
+        longest = int(lengths.max(initial=0))
+        keep = np.arange(longest) < lengths[:, None]
+        like = samples[0] if samples else self._prepare(self.inputs[0], symbols=1)
+        padded = np.zeros((len(samples), longest, *like.shape[1:]), dtype=like.dtype)
+        for row, sample in zip(padded, samples, strict=True):
+            row[: len(sample)] = sample
+        return Batch(_tensor(padded), targets, _tensor(keep))
+
+    def _prepare(self, samples: Array, *, symbols: int) -> Array:
+        """Return int64 symbols, if that many axes hold integers, else float32."""
+        if samples.dtype.kind in "iu" and samples.ndim == symbols:
+            return samples.astype(np.int64)
+        if samples.dtype == np.uint8:
+            samples = samples.astype(np.float32) / 255
+        # before float32: large time stamps would lose their differences
+        if self.mean is not None:
+            samples = samples - self.mean
+        if self.deviation is not None:
+            samples = samples / self.deviation
+        return samples.astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Dataset:
+    """Samples of one kind, split into training, validation and test."""
+
+    name: str
+    """Its name in `nacs data list`, or the file it was read from."""
+
+    kind: Kind
+    """What one sample is; decides the tokenizer."""
+
+    train: Split
+    """What the model learns from; its mean and deviation normalise all splits."""
+
+    val: Split
+    """For early stopping and choices; shares no sample with the test split."""
+
+    test: Split
+    """For the final figure only."""
+
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers; empty for regression."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model must put out: classes, or regression targets."""
+        if self.classes:
+            return len(self.classes)
+        targets = self.train.targets
+        return 1 if targets.ndim == 1 else int(targets.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample; its first axis is the longest one if ragged."""
+        splits = (self.train, self.val, self.test)
+        tail = self.train.inputs[0].shape[1:]
+        if not self.train.ragged:
+            return (int(self.train.inputs[0].shape[0]), *tail)
+        longest = max(len(sample) for split in splits for sample in split.inputs)
+        return (min(longest, self.train.limit or longest), *tail)
+
+    def limited(self, length: int) -> Self:
+        """Return the data set with sequences cut to `length` when batched.
+
+        Raises:
+            ValueError: length is below 1, or the samples are images.
+        """
+        if length < 1 or self.kind == "image":
+            raise ValueError(
+                f"expected a length of at least 1 and samples with a length, "
+                f"got {length} for {self.name} of kind {self.kind}"
+            )
+        train, val, test = (
+            dataclasses.replace(split, limit=length)
+            for split in (self.train, self.val, self.test)
+        )
+        return dataclasses.replace(self, train=train, val=val, test=test)
+
+
+def _tensor(array: Array) -> Tensor:
+    """Share an array with torch, whose stub leaves the argument untyped."""
+    return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType]

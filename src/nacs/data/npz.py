@@ -1,0 +1,317 @@
+"""Read .npz files: check what is inside before believing it, then say what it is.
+
+| keys                                             | what it is                       |
+|--------------------------------------------------|----------------------------------|
+| x, y and optionally x_val, y_val, x_test, y_test | arrays (`x_train` is `x`)        |
+| blob, offsets, labels, optionally is_test, is_val| encoded images, one after another|
+| points or points_mm, labels                      | point clouds, millimetres scaled |
+| data, offsets, labels                            | series, column 0 the time        |
+
+Optional everywhere: `classes` (names), `groups`, `ids`, `kind` (what x is).
+Float y is regression, integer y or labels are classes.
+"""
+
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, cast, get_args
+
+import numpy as np
+from numpy.lib import format as npy
+
+from nacs.data.base import Array, Kind
+from nacs.data.images import decode_image, stack_images
+from nacs.data.splits import PARTS, Samples
+from nacs.errors import UserError
+
+__all__ = ["load_arrays", "read_npz"]
+
+LARGEST_RATIO = 1032
+"""Deflate cannot shrink bytes by more than this; a header that says so is forged."""
+
+COLOURS = (1, 3, 4)
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """Load an .npz file without believing its headers.
+
+    Each header's shape must fit the bytes the archive holds for that array, and those
+    must be possible for the bytes on disk, before any memory is taken. Nothing is
+    unpickled.
+
+    Raises:
+        UserError: not an .npz file, broken, forged, or with Python objects inside.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _load(archive, info, path)
+                for info in archive.infolist()
+                if info.filename.endswith(".npy")
+            }
+    except UserError:
+        raise
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
+        *(RuntimeError, NotImplementedError, SyntaxError, TypeError, OverflowError),
+        *(tokenize.TokenError, KeyError, struct.error, MemoryError),
+    ) as error:
+        what = str(error).partition("\n")[0]
+        raise UserError(f"{path}: expected an .npz file, got {what}") from error
+
+
+def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
+    """Load one array after its header was checked against the archive."""
+    if info.file_size > LARGEST_RATIO * (info.compress_size + 64):
+        raise UserError(
+            f"{path}: {info.filename} claims {info.file_size} bytes from "
+            f"{info.compress_size}; the archive is forged"
+        )
+    with archive.open(info) as stream:
+        shape, dtype, header = _read_header(stream)
+    if dtype.hasobject:
+        raise UserError(
+            f"{path}: {info.filename} holds Python objects, which are not loaded; save "
+            "plain arrays"
+        )
+    expected = math.prod(shape) * dtype.itemsize + header
+    if expected != info.file_size or min(shape, default=0) < 0:
+        raise UserError(
+            f"{path}: {info.filename} announces shape {shape} of {dtype}, {expected} "
+            f"bytes, but holds {info.file_size}"
+        )
+    with archive.open(info) as stream:
+        return npy.read_array(stream, allow_pickle=False)
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, type and length of the header of an array in .npy format."""
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype, stream.tell()
+
+
+def read_npz(path: Path, *, size: int | None = None) -> Samples:
+    """Read any of the layouts in this file's table.
+
+    Args:
+        path: The file.
+        size: Scale encoded images to squares of this many pixels.
+
+    Raises:
+        UserError: unknown keys, or contents that contradict each other.
+    """
+    arrays = load_arrays(path)
+    arrays = {key.replace("_train", ""): value for key, value in arrays.items()}
+    labelled = {"labels", "y"} & set(arrays)
+    if "x" in arrays and "y" in arrays:
+        return _read_pairs(arrays, path)
+    if not labelled:
+        raise UserError(
+            f"{path}: labels missing: expected an array y or labels, got the keys "
+            f"{', '.join(sorted(arrays)) or 'none'}"
+        )
+    if {"blob", "offsets"} <= set(arrays):
+        return _read_encoded(arrays, path, size)
+    if {"points", "points_mm"} & set(arrays):
+        scale = 1000 if "points_mm" in arrays else 1
+        points = arrays["points_mm" if "points_mm" in arrays else "points"]
+        _check_axes(points, 3, path, "points (clouds, points, 3+features)")
+        return _samples(arrays, path, "points", points.astype(np.float32) / scale)
+    if {"data", "offsets"} <= set(arrays):
+        data = arrays["data"]
+        _check_axes(data, 2, path, "data (rows, time and channels)")
+        bounds = _offsets(arrays["offsets"], len(data), path)
+        # float64, or large time stamps would lose their differences
+        series = [data[a:b].astype(np.float64) for a, b in bounds]
+        return _samples(arrays, path, "series", series)
+    raise UserError(
+        f"{path}: expected the keys x, y, or labels with blob and offsets, points, or "
+        f"data and offsets; got {', '.join(sorted(arrays))}"
+    )
+
+
+def _read_pairs(arrays: dict[str, Array], path: Path) -> Samples:
+    """Read x, y and, if they are there, x_val, y_val, x_test, y_test."""
+    found = [part for part in PARTS if part == "train" or f"x_{part}" in arrays]
+    keys = ["" if part == "train" else f"_{part}" for part in found]
+    xs = [arrays[f"x{key}"] for key in keys]
+    missing = [f"y{key}" for key in keys if f"y{key}" not in arrays]
+    if missing:
+        raise UserError(f"{path}: labels missing: expected an array {missing[0]}")
+    ys = [arrays[f"y{key}"] for key in keys]
+    for key, x, y in zip(keys, xs, ys, strict=True):
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+            raise UserError(
+                f"{path}: expected as many rows in y{key} as in x{key}, got shapes "
+                f"{y.shape} and {x.shape}"
+            )
+        if x.shape[1:] != xs[0].shape[1:] or y.shape[1:] != ys[0].shape[1:]:
+            raise UserError(
+                f"{path}: expected x{key} and y{key} shaped as x and y, got "
+                f"{x.shape} and {y.shape} beside {xs[0].shape} and {ys[0].shape}"
+            )
+    parts = [np.full(len(x), PARTS.index(p)) for p, x in zip(found, xs, strict=True)]
+    x = np.concatenate(xs)
+    kind = _kind(arrays, x, path)
+    arrays = {**arrays, "labels": np.concatenate(ys)}
+    fixed = np.concatenate(parts) if len(found) > 1 else None
+    if kind == "image":
+        x = _channels_first(x, path)
+    elif kind in ("points", "series"):
+        _check_axes(x, 3, path, f"{kind} of 3 axes")
+        x = x.astype(np.float64 if kind == "series" else np.float32)
+    return _samples(arrays, path, kind, x, fixed)
+
+
+def _kind(arrays: dict[str, Array], x: Array, path: Path) -> Kind:
+    """Return what x is: what `kind` says, or what its axes and type suggest."""
+    if x.dtype.kind not in "fiu":
+        raise UserError(f"{path}: expected numbers in x, got {x.dtype}")
+    if "kind" in arrays:
+        kind = str(arrays["kind"])
+        if kind not in get_args(Kind):
+            raise UserError(
+                f"{path}: expected kind to be one of "
+                f"{', '.join(get_args(Kind))}, got {kind!r}"
+            )
+        return cast("Kind", kind)
+    if x.ndim in (3, 4):
+        return "image"
+    if x.ndim == 2 and x.dtype.kind in "iu":
+        return "bytes" if x.dtype == np.uint8 else "tokens"
+    raise UserError(
+        f"{path}: expected x to be images (samples, height, width[, channels]) or "
+        f"integer tokens (samples, length), got shape {x.shape} of {x.dtype}; for "
+        "series or points save a string array kind too"
+    )
+
+
+def _channels_first(x: Array, path: Path) -> Array:
+    """Return images channels height width; integers other than uint8 must fit it."""
+    if x.dtype.kind in "iu" and x.dtype != np.uint8:
+        if x.size and (x.min() < 0 or x.max() > 255):
+            raise UserError(
+                f"{path}: expected integer pixels from 0 to 255, got {x.min()} to "
+                f"{x.max()}"
+            )
+        x = x.astype(np.uint8)
+    elif x.dtype.kind == "f":
+        x = x.astype(np.float32)
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim == 4 and x.shape[-1] in COLOURS:
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    if x.ndim == 4 and x.shape[1] in COLOURS:
+        return x
+    raise UserError(
+        f"{path}: expected images with 1, 3 or 4 channels first or last, got {x.shape}"
+    )
+
+
+def _read_encoded(arrays: dict[str, Array], path: Path, size: int | None) -> Samples:
+    """Read image files laid end to end in one array of bytes."""
+    blob = arrays["blob"]
+    if blob.dtype != np.uint8 or blob.ndim != 1:
+        raise UserError(f"{path}: expected blob to be bytes, got {blob.dtype}")
+    bounds = _offsets(arrays["offsets"], len(blob), path)
+    images = [
+        decode_image(blob[a:b].tobytes(), f"{path}: image {row}", size)
+        for row, (a, b) in enumerate(bounds)
+    ]
+    ids = [f"image {row}" for row in range(len(images))]
+    parts = None
+    for part in ("val", "test"):
+        flags = arrays.get(f"is_{part}")
+        if flags is None:
+            continue
+        if flags.shape != (len(images),):
+            raise UserError(
+                f"{path}: expected is_{part} of shape ({len(images)},), got "
+                f"{flags.shape}"
+            )
+        parts = np.zeros(len(images), dtype=np.int8) if parts is None else parts
+        parts[flags.astype(bool)] = PARTS.index(part)
+    stacked = stack_images(images, ids, str(path))
+    return _samples(arrays, path, "image", stacked, parts)
+
+
+def _offsets(offsets: Array, end: int, path: Path) -> list[tuple[int, int]]:
+    """Return where each sample begins and ends."""
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or len(offsets) < 2:
+        raise UserError(
+            f"{path}: expected offsets to be 2 integers or more, got {offsets.shape} "
+            f"of {offsets.dtype}"
+        )
+    edges = [int(offset) for offset in offsets]
+    bounds = list(pairwise(edges))
+    if edges[0] != 0 or edges[-1] != end or any(b <= a for a, b in bounds):
+        raise UserError(
+            f"{path}: expected offsets that increase from 0 to {end}, got {edges[0]} "
+            f"to {edges[-1]}"
+        )
+    return bounds
+
+
+def _check_axes(array: Array, axes: int, path: Path, expected: str) -> None:
+    """Raise UserError unless an array has numbers and that many axes."""
+    if array.ndim != axes or array.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path}: expected {expected}, got shape {array.shape} of {array.dtype}"
+        )
+
+
+def _samples(
+    arrays: dict[str, Array],
+    path: Path,
+    kind: Kind,
+    inputs: Array | list[Array],
+    parts: Array | None = None,
+) -> Samples:
+    """Add targets, classes, ids and groups to inputs."""
+    targets, classes = _targets(arrays, path)
+    for key in ("ids", "groups"):
+        if key in arrays and arrays[key].shape != (len(targets),):
+            raise UserError(
+                f"{path}: expected {key} of shape ({len(targets)},), got "
+                f"{arrays[key].shape}"
+            )
+    return Samples(
+        name=str(path),
+        kind=kind,
+        inputs=inputs,
+        targets=targets,
+        ids=arrays.get("ids", np.arange(len(targets))).astype(str),
+        classes=classes,
+        parts=parts,
+        groups=arrays.get("groups"),
+    )
+
+
+def _targets(arrays: dict[str, Array], path: Path) -> tuple[Array, tuple[str, ...]]:
+    """Return float32 targets without classes, or int64 ones with their names."""
+    labels = arrays["labels"] if "labels" in arrays else arrays["y"]
+    if labels.dtype.kind == "f" and labels.ndim in (1, 2):
+        return labels.astype(np.float32), ()
+    if labels.dtype.kind not in "iub" or labels.ndim != 1 or not len(labels):
+        raise UserError(
+            f"{path}: expected labels of integers (samples,) or floats, got shape "
+            f"{labels.shape} of {labels.dtype}"
+        )
+    labels = labels.astype(np.int64)
+    for key in ("classes", "names"):
+        if key in arrays and arrays[key].ndim == 1 and len(arrays[key]) > 1:
+            return labels, tuple(str(name) for name in arrays[key])
+    found = np.unique(labels)
+    if found[0] != 0 or found[-1] != len(found) - 1 or len(found) < 2:
+        raise UserError(
+            f"{path}: label out of range: expected classes 0, 1, ... without gaps, got "
+            f"{len(found)} from {found[0]} to {found[-1]}; renumber them, or save "
+            "their names as an array classes"
+        )
+    return labels, tuple(str(label) for label in found)

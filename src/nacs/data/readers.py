@@ -1,0 +1,43 @@
+"""What people have on disk: one function that picks the reader by the path."""
+
+from pathlib import Path
+
+from nacs.data.folders import read_folder
+from nacs.data.npz import read_npz
+from nacs.data.splits import Samples
+from nacs.data.tables import read_csv, read_jsonl, read_parquet
+from nacs.errors import UserError
+
+__all__ = ["read"]
+
+TABLES = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+PACKED = {".xz", ".gz"}
+
+
+def read(path: Path, *, size: int | None = None) -> Samples:
+    """Read samples from a folder or a file.
+
+    Args:
+        path: A folder of class folders (images, .xyz, .off, .txt), or a file .npz,
+            .csv, .jsonl (these two also .xz or .gz) or .parquet.
+        size: Scale image files to squares of this many pixels.
+
+    Raises:
+        UserError: the path is missing or of an unknown type, or what the reader found.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return read_folder(path, size=size)
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, size=size)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    plain = suffixes[:-1] if suffixes and suffixes[-1] in PACKED else suffixes
+    packed = len(plain) != len(suffixes)
+    kind = plain[-1] if plain else ""
+    if kind not in TABLES or (packed and kind == ".parquet"):
+        raise UserError(
+            f"{path}: unknown type; expected a folder of class folders, or a file "
+            ".npz, .csv, .jsonl or .parquet"
+        )
+    return TABLES[kind](path)

@@ -1,0 +1,309 @@
+"""From samples as a reader found them to a `Dataset`: check, split, measure.
+
+Splits are drawn by seed, class by class, so that every split has the classes in the
+proportions of the whole; samples of one group (a patient, a recording) stay together.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nacs.data.base import Array, Dataset, Kind, Split
+from nacs.errors import UserError
+
+__all__ = ["PARTS", "Samples", "assemble", "encode_labels", "split_parts"]
+
+PARTS = ("train", "val", "test")
+TRAIN, VAL, TEST = range(3)
+CHUNK = 4096
+CONSTANT = 1e-10
+"""A deviation below this share of the mean is rounding, not spread."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Samples:
+    """What a reader returns: samples in file order, not yet split."""
+
+    name: str
+    """The path or the name it was read from; error messages begin with it."""
+
+    kind: Kind
+    """What one sample is."""
+
+    inputs: Array | list[Array]
+    """See `Split.inputs`; a list whose samples all have one shape is stacked."""
+
+    targets: Array
+    """See `Split.targets`."""
+
+    ids: Array
+    """(samples,) strings."""
+
+    classes: tuple[str, ...] = ()
+    """Names of the classes; empty for regression."""
+
+    parts: Array | None = None
+    """(samples,) 0 train, 1 val, 2 test where the publisher fixed it."""
+
+    groups: Array | None = None
+    """(samples,) whatever may not be torn apart; equal values stay together."""
+
+    fractions: tuple[float, float] = field(default=(0.1, 0.2))
+    """Shares of validation and test where the publisher fixed none."""
+
+
+def split_parts(
+    targets: Array,
+    *,
+    seed: int,
+    fractions: tuple[float, float] = (0.1, 0.2),
+    groups: Array | None = None,
+) -> Array:
+    """Assign every sample to a split, stratified by class, the same for one seed.
+
+    A class with at least three samples (or groups) is present in every split that has
+    a share above 0; smaller classes go to training. A group counts in the class of its
+    first sample.
+
+    Args:
+        targets: (samples,) integer classes; floats are not stratified.
+        seed: Decides the draw and nothing else does.
+        fractions: Shares of validation and test.
+        groups: (samples,) values; samples with equal values stay together.
+
+    Returns:
+        (samples,) int8, positions in `PARTS`.
+
+    Example:
+        >>> parts = split_parts(np.arange(20) % 2, seed=0)
+        >>> np.bincount(parts).tolist()
+        [14, 2, 4]
+    """
+    names = np.arange(len(targets)) if groups is None else groups
+    _, first, unit = np.unique(names, return_index=True, return_inverse=True)
+    classified = targets.dtype.kind in "iu"
+    strata = targets[first] if classified else np.zeros(len(first), dtype=np.int64)
+    parts = np.full(len(first), TRAIN, dtype=np.int8)
+    random = np.random.default_rng(seed)
+    for stratum in np.unique(strata):
+        members = random.permutation(np.flatnonzero(strata == stratum))
+        if len(members) < len(PARTS):
+            continue
+        val, test = (
+            max(1, round(share * len(members))) if share else 0 for share in fractions
+        )
+        parts[members[:test]] = TEST
+        parts[members[test : test + val]] = VAL
+    return parts[unit]
+
+
+def encode_labels(values: list[str]) -> tuple[Array, tuple[str, ...]]:
+    """Number the classes: in numeric order if all are integers, else alphabetically.
+
+    Returns:
+        targets (samples,) int64, and the names of the classes.
+
+    Example:
+        >>> encode_labels(["10", "9", "10"])
+        (array([1, 0, 1]), ('9', '10'))
+    """
+    names = set(values)
+    numeric = all(name.removeprefix("-").isdecimal() for name in names)
+    classes = sorted(names, key=lambda name: (int(name), name) if numeric else name)
+    number = {name: position for position, name in enumerate(classes)}
+    return np.array([number[value] for value in values], np.int64), tuple(classes)
+
+
+def assemble(samples: Samples, *, seed: int) -> Dataset:
+    """Check samples, split them and measure the training mean and deviation.
+
+    A split fixed by the publisher is kept. Where only `val` is fixed beside `train` it
+    becomes the test split, and a new validation split is drawn from training, because
+    early stopping must never look at the test split.
+
+    Args:
+        samples: What a reader returned.
+        seed: Draws the splits the publisher did not fix.
+
+    Raises:
+        UserError: no or too few samples, NaN, labels out of range or missing from
+            training, lengths that differ.
+    """
+    inputs = _stacked(samples.inputs)
+    _check(samples, inputs)
+    parts = _parts(samples, seed)
+    counts = np.bincount(parts, minlength=len(PARTS))
+    if counts.min() == 0:
+        found = ", ".join(f"{n} {part}" for n, part in zip(counts, PARTS, strict=True))
+        raise UserError(
+            f"{samples.name}: expected samples for train, val and test, got {found}; "
+            "give at least 3 samples of a class"
+        )
+    if samples.classes:
+        _check_classes(samples, parts)
+    whole = Split(inputs, samples.targets, samples.ids)
+    train = whole.take(np.flatnonzero(parts == TRAIN))
+    mean, deviation = _statistics(samples.kind, train.inputs)
+    train, val, test = (
+        Split(split.inputs, split.targets, split.ids, mean, deviation)
+        for split in (whole.take(np.flatnonzero(parts == p)) for p in range(3))
+    )
+    return Dataset(
+        name=samples.name,
+        kind=samples.kind,
+        train=train,
+        val=val,
+        test=test,
+        classes=samples.classes,
+    )
+
+
+def _stacked(inputs: Array | list[Array]) -> Array | list[Array]:
+    """Turn a list of equal shapes into one array; leave a ragged one alone."""
+    if isinstance(inputs, list) and len({sample.shape for sample in inputs}) == 1:
+        return np.stack(inputs)
+    return inputs
+
+
+def _check(samples: Samples, inputs: Array | list[Array]) -> None:
+    """Raise UserError for whatever no model could use."""
+    name, targets = samples.name, samples.targets
+    if not len(inputs):
+        raise UserError(f"{name}: expected samples, got none")
+    if len(inputs) != len(targets):
+        raise UserError(
+            f"{name}: expected a label for each sample, got {len(targets)} labels for "
+            f"{len(inputs)} samples"
+        )
+    if targets.dtype.kind == "f" and not np.isfinite(targets).all():
+        row = int(np.argwhere(~np.isfinite(targets))[0][0])
+        raise UserError(f"{name}: target of row {row} is NaN or infinite; remove it")
+    if samples.classes:
+        wrong = (targets < 0) | (targets >= len(samples.classes))
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise UserError(
+                f"{name}: label {targets[row]} of row {row} is out of range; expected "
+                f"0 to {len(samples.classes) - 1}"
+            )
+    if isinstance(inputs, list):
+        for row, sample in enumerate(inputs):
+            _check_sample(f"{name}: sample {samples.ids[row]}", samples.kind, sample)
+    else:
+        for start in range(0, len(inputs), CHUNK):
+            _check_chunk(samples, inputs[start : start + CHUNK], start)
+
+
+def _check_chunk(samples: Samples, chunk: Array, start: int) -> None:
+    """Check one sample after the other only where the whole chunk is not clean."""
+    finite = chunk.dtype.kind != "f" or bool(np.isfinite(chunk).all())
+    if chunk.size and finite and samples.kind != "series":
+        return
+    for row, sample in enumerate(chunk, start):
+        _check_sample(
+            f"{samples.name}: sample {samples.ids[row]}", samples.kind, sample
+        )
+
+
+def _check_sample(where: str, kind: Kind, sample: Array) -> None:
+    """Raise UserError for an empty sample, NaN, or time that runs backwards."""
+    if sample.size == 0:
+        raise UserError(f"{where} is empty; remove it")
+    if sample.dtype.kind != "f":
+        return
+    if kind != "series":
+        if not np.isfinite(sample).all():
+            raise UserError(f"{where} has NaN or infinite values; remove or fill them")
+        return
+    time = sample[:, 0]
+    if not np.isfinite(time).all() or np.isinf(sample).any():
+        raise UserError(
+            f"{where}: expected finite times and values, got NaN in time or infinity; "
+            "only values may be NaN, which means missing"
+        )
+    if (np.diff(time) < 0).any():
+        row = int(np.flatnonzero(np.diff(time) < 0)[0]) + 1
+        raise UserError(
+            f"{where}: time runs backwards at row {row} ({time[row]:g} after "
+            f"{time[row - 1]:g}); sort the rows by time"
+        )
+
+
+def _parts(samples: Samples, seed: int) -> Array:
+    """Return the publisher's split, completed by draws where a part is missing."""
+    targets, groups, fractions = samples.targets, samples.groups, samples.fractions
+    if samples.parts is None:
+        return split_parts(targets, seed=seed, fractions=fractions, groups=groups)
+    parts = samples.parts.astype(np.int8)
+    if not (parts == TEST).any() and (parts == VAL).any():
+        parts[parts == VAL] = TEST
+    val = 0.0 if (parts == VAL).any() else fractions[0]
+    test = 0.0 if (parts == TEST).any() else fractions[1]
+    train = np.flatnonzero(parts == TRAIN)
+    parts[train] = split_parts(
+        targets[train],
+        seed=seed,
+        fractions=(val, test),
+        groups=None if groups is None else groups[train],
+    )
+    return parts
+
+
+def _check_classes(samples: Samples, parts: Array) -> None:
+    """Raise UserError where a class is tested but never trained on."""
+    unseen = np.setdiff1d(
+        samples.targets[parts != TRAIN], samples.targets[parts == TRAIN]
+    )
+    if len(unseen):
+        names = ", ".join(samples.classes[int(i)] for i in unseen.tolist()[:3])
+        raise UserError(
+            f"{samples.name}: expected training samples of every class, got none of "
+            f"{names}"
+        )
+
+
+def _statistics(
+    kind: Kind, inputs: Array | list[Array]
+) -> tuple[Array | None, Array | None]:
+    """Return the mean and deviation that normalise a sample of this kind.
+
+    Images: each channel. Points: coordinates keep their origin and share one scale, so
+    that shapes stay undistorted; features each their own. Series: time is shifted and
+    scaled so that training spans 0 to 1; values each channel their own, NaN left out.
+    """
+    if kind in ("bytes", "tokens"):
+        return None, None
+    if kind == "image":
+        mean, deviation = _channel_statistics(np.asarray(inputs))
+    else:
+        rows: Array = np.concatenate([*inputs]).astype(np.float64)
+        known = ~np.isnan(rows)
+        counts = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, rows, 0).sum(axis=0) / counts
+        squares = np.where(known, (rows - mean) ** 2, 0).sum(axis=0)
+        deviation = _spread(np.sqrt(squares / counts), mean)
+        if kind == "points":
+            mean[:3] = 0
+            deviation[:3] = np.sqrt(np.mean(rows[:, :3] ** 2))
+        else:
+            mean[0], deviation[0] = rows[:, 0].min(), np.ptp(rows[:, 0])
+    deviation = np.where(deviation > 0, deviation, 1)  # a constant is left at 0
+    if kind == "series":
+        return mean, deviation
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def _channel_statistics(images: Array) -> tuple[Array, Array]:
+    """Return mean and deviation of each channel, both (channels, 1, 1), chunk-wise."""
+    scale = 255 if images.dtype == np.uint8 else 1
+    axes, count = (0, 2, 3), images.size // images.shape[1]
+    chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    mean = sum(np.sum(chunk / scale, axis=axes) for chunk in chunks) / count
+    centre = np.reshape(mean, (-1, 1, 1))
+    squares = sum(np.sum((c / scale - centre) ** 2, axis=axes) for c in chunks)
+    return centre, _spread(np.sqrt(np.reshape(squares / count, (-1, 1, 1))), centre)
+
+
+def _spread(deviation: Array, mean: Array) -> Array:
+    """Return the deviation, exactly 0 where only rounding makes it more."""
+    return np.where(deviation > CONSTANT * np.abs(mean), deviation, 0)

@@ -1,0 +1,243 @@
+"""Laws of the attentive circuit's layers and of its surgery."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from nacs.attentive import AttentiveCircuit, ModFC, Modules, drop_modules, presets
+from nacs.attentive.attention import SKMDPA, attention_weights
+from nacs.attentive.layers import ReadInAttention
+from nacs.attentive.links import (
+    Links,
+    cosine_distance,
+    link_log_probabilities,
+    sample_log_kernel,
+    strongest_edges,
+)
+from nacs.attentive.surgery import eliminate_edges
+
+
+def modules(count, *, batch=(), code=3, signature=4, width=8):
+    return Modules(
+        torch.randn(*batch, count, signature),
+        torch.randn(*batch, count, code),
+        torch.randn(2, count, width),
+    )
+
+
+def test_modfc_without_gain_is_linear():
+    layer = ModFC(4, 3, code_features=2, gain=0.0)
+    x = torch.randn(5, 4)
+    assert_close(layer(x, torch.randn(5, 2)), layer.linear(x), atol=0, rtol=0)
+
+
+def test_modules_do_not_leak():
+    """A module's output depends on its own state and code only."""
+    layer = ModFC(4, 3, code_features=2)
+    torch.nn.init.ones_(layer.gain)
+    states, codes = torch.randn(5, 4), torch.randn(5, 2)
+    jacobian = torch.autograd.functional.jacobian(lambda s: layer(s, codes), states)
+    others = ~torch.eye(5, dtype=torch.bool)
+    assert (jacobian.transpose(1, 2)[others] == 0).all()
+    assert (jacobian.transpose(1, 2)[~others] != 0).any()
+
+
+@given(delta=st.floats(1e-6, 1.0), seed=st.integers(0, 1000))
+def test_softmax_cancels_the_normaliser_of_the_kernel(delta, seed):
+    """Eq 3 divides K by δ + Σ_j K_ij, which is one number per row."""
+    torch.manual_seed(seed)
+    kernel = torch.rand(5, 7)
+    logits = torch.randn(5, 7)
+    normalised = kernel / (delta + kernel.sum(-1, keepdim=True))
+    assert_close(
+        (logits + normalised.log()).softmax(-1), (logits + kernel.log()).softmax(-1)
+    )
+
+
+def test_complete_graph_without_gain_is_plain_attention():
+    layer = SKMDPA(8, heads=2, head_width=4, code_features=3, links=Links(1.0)).eval()
+    for part in (layer.query, layer.key, layer.value, layer.out):
+        torch.nn.init.zeros_(part.gain)
+    plain = SKMDPA(8, heads=2, head_width=4)
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    group = modules(6)
+    alike = group._replace(signatures=torch.ones(6, 4))
+    assert_close(layer(alike, alike), plain(group, group))
+    assert not torch.allclose(layer(group, group), plain(group, group))
+
+
+def test_no_message_without_a_link():
+    """The Jacobian is exactly zero where an edge is gone."""
+    layer = SKMDPA(8, heads=2, head_width=4, code_features=3, links=Links(1.0)).eval()
+    group = modules(5)
+    edges = torch.rand(5, 5) > 0.5
+    edges.fill_diagonal_(True)
+
+    def heard(states):
+        with_states = group._replace(states=states)
+        return layer(with_states, with_states, edges)[0]
+
+    states = group.states[:1]
+    jacobian = torch.autograd.functional.jacobian(heard, states)[:, :, 0].abs()
+    reach = jacobian.amax(dim=(1, 3))
+    assert (reach[~edges] == 0).all()
+    assert (reach[edges] > 0).all()
+
+
+def test_a_module_nobody_talks_to_is_not_nan():
+    layer = SKMDPA(
+        8, sender_width=8, heads=2, head_width=4, links=Links(1.0), residual=False
+    ).eval()
+    receivers, senders = modules(3), modules(4)
+    receivers.states.requires_grad_()
+    edges = torch.ones(3, 4, dtype=torch.bool)
+    edges[1] = False
+    out = layer(receivers, senders, edges)
+    out.sum().backward()
+    assert_close(out[:, 1], layer.out.linear.bias.expand(2, 8))
+    assert torch.isfinite(receivers.states.grad).all()
+    q, k, _ = layer.project(receivers, senders)
+    weights = attention_weights(q, k, layer.log_kernel(receivers, senders, 2, edges))
+    assert (weights[:, :, 1] == 0).all()
+    assert_close(weights[:, :, 0].sum(-1), torch.ones(2, 2))
+
+
+def test_modules_may_be_relabelled():
+    layer = SKMDPA(8, heads=2, head_width=4, code_features=3, links=Links(0.5)).eval()
+    group, order = modules(6), torch.randperm(6)
+    assert_close(layer(group, group)[:, order], layer(*[group.select(order)] * 2))
+
+
+@given(seed=st.integers(0, 1000), dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_sampling_is_finite_with_finite_gradients(seed, dtype):
+    """Equal, opposite and zero signatures, and draws of exactly 0."""
+    torch.manual_seed(seed)
+    s = torch.randn(6, 4, dtype=dtype)
+    s[1], s[2], s[3] = s[0], -s[0], 0
+    s.requires_grad_()
+    uniform = torch.rand(3, 6, 6, dtype=dtype)
+    uniform[0, 0], uniform[0, 1] = 0, 1 - torch.finfo(dtype).eps
+    log_p = link_log_probabilities(cosine_distance(s, s), 0.01)
+    log_k = sample_log_kernel(log_p, uniform, 0.5)
+    log_k.sum().backward()
+    assert torch.isfinite(log_k).all()
+    assert torch.isfinite(s.grad).all()
+
+
+def test_sampled_kernel_has_the_probability_of_the_link():
+    """P(K > ½) = P, whatever the temperature: 4 standard errors of 20,000 draws."""
+    log_p = torch.tensor([[0.1, 0.5, 0.9]]).log()
+    log_k = sample_log_kernel(log_p, torch.rand(20_000, 1, 3), 0.5)
+    assert_close((log_k > math.log(0.5)).double().mean(0), log_p.exp(), atol=0.015, rtol=0)
+
+
+def test_read_in_forms_agree_with_all_gradients():
+    """Table 4's options in float64; 1e-10 is the claim of the documentation."""
+    layer = ReadInAttention(24, 12, heads=2, head_width=8, code_features=6, bias=True)
+    group = Modules(None, torch.randn(9, 6), torch.randn(9, 24))
+    tokens = torch.randn(3, 7, 12)
+    keep = torch.rand(3, 7) > 0.3
+    keep[:, 0] = True
+    found = {}
+    for form in ("plain", "folded"):
+        layer.form = form
+        leaves = [each.clone().requires_grad_() for each in (*group[1:], tokens)]
+        out = layer(Modules(None, *leaves[:2]), leaves[2], keep)
+        grads = torch.autograd.grad(
+            out.sin().sum(), [*leaves, *layer.parameters()], allow_unused=True
+        )
+        found[form] = [out, *(torch.zeros(()) if g is None else g for g in grads)]
+    for plain, folded in zip(found["plain"], found["folded"], strict=True):
+        if folded.ndim == plain.ndim:
+            assert_close(plain, folded, atol=1e-10, rtol=0)
+        else:  # the keys' bias: no gradient at all against one that cancels
+            assert plain.abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("form", ["plain", "folded"])
+def test_padding_never_changes_the_read_in(form):
+    layer = ReadInAttention(8, 6, heads=2, head_width=4, code_features=3, form=form)
+    group = Modules(None, torch.randn(5, 3), torch.randn(5, 8))
+    tokens = torch.randn(2, 4, 6)
+    padded = torch.cat([tokens, torch.full((2, 3, 6), math.nan)], 1)
+    keep = torch.arange(7).expand(2, 7) < 4
+    assert_close(layer(group, tokens), layer(group, padded, keep))
+    nothing = layer(group, padded, torch.zeros(2, 7, dtype=torch.bool))
+    assert torch.isfinite(nothing).all()
+
+
+@given(removed=st.floats(0, 1), count=st.integers(1, 9), seed=st.integers(0, 99))
+def test_edges_go_in_pairs_and_weakest_first(removed, count, seed):
+    torch.manual_seed(seed)
+    links = torch.rand(count, count)
+    links = (links + links.T) / 2
+    kept = strongest_edges(links, removed)
+    assert torch.equal(kept, kept.T)
+    assert kept.diagonal().all()
+    assert (~kept).sum() == 2 * round(removed * count * (count - 1) / 2)
+    if 0 < (~kept).sum() < count * (count - 1):
+        off = kept & ~torch.eye(count, dtype=torch.bool)
+        assert links[~kept].max() <= links[off].min()
+
+
+CONDITIONAL = replace(presets.tiny(), generator="conditional")
+
+
+def test_conditional_circuits_differ_and_learn():
+    model = AttentiveCircuit(CONDITIONAL).double()
+    images = torch.randn(2, 1, 8, 8)
+    model(images).sum().backward()
+    for name, parameter in model.generator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+    model.eval()
+    tokens, keep = model.tokenizer(images)
+    links = model.links(model.design(tokens, keep))
+    assert (links[0] - links[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("change", [{}, {"kept": 5}, {"edges_removed": 0.8}])
+def test_a_batch_of_two_circuits_is_two_batches_of_one(change):
+    model = AttentiveCircuit(replace(CONDITIONAL, **change)).double().eval()
+    images = torch.randn(2, 1, 8, 8)
+    apart = torch.cat([model(images[:1]), model(images[1:])])
+    assert_close(model(images), apart)
+    assert not torch.allclose(apart[0], apart[1])
+
+
+def test_a_circuit_written_from_another_modality():
+    context = replace(presets.tiny().tokenizer, kind="bytes")
+    model = AttentiveCircuit(replace(CONDITIONAL, context=context)).double().eval()
+    image = torch.randn(1, 1, 8, 8).expand(2, -1, -1, -1)
+    words = torch.tensor([[1, 2, 3, 0], [4, 5, 0, 0]])
+    keep = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    logits = model(image, context=words, context_keep=keep)
+    assert not torch.allclose(logits[0], logits[1])
+    words = words.masked_fill(~keep, 77)
+    assert_close(model(image, context=words, context_keep=keep), logits)
+    with pytest.raises(ValueError, match="expected `context`"):
+        model(image)
+
+
+def test_dropping_nothing_changes_nothing():
+    for config in (presets.tiny(), CONDITIONAL):
+        model = AttentiveCircuit(config).double().eval()
+        images = torch.randn(3, 1, 8, 8)
+        assert_close(drop_modules(model, config.modules)(images), model(images))
+        assert_close(eliminate_edges(model, 0.0)(images), model(images))
+        smaller = drop_modules(model, 3)
+        assert smaller(images).shape == (3, 10)
+        assert not torch.allclose(smaller(images), model(images))
+
+
+def test_module_dropout_drops_modules_in_training_only():
+    model = AttentiveCircuit(replace(presets.tiny(), module_dropout=0.9)).double()
+    counts = {model.design().processors.states.shape[-2] for _ in range(50)}
+    assert len(counts) > 5
+    assert min(counts) >= 1
+    assert model.eval().design().processors.states.shape[-2] == 16
