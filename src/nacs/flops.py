@@ -23,8 +23,9 @@ def multiply_adds(model: nn.Module, *inputs: Tensor) -> int:
         inputs: What its forward takes; shapes and dtypes matter, values do not.
     """
     shapes = copy.deepcopy(model).to("meta").eval()
+    # The counter needs gradients on, or it cannot tell the modules apart.
     with (
-        torch.no_grad(),
+        torch.enable_grad(),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,
     ):

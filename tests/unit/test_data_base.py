@@ -64,6 +64,12 @@ def test_bytes_and_tokens_stay_integers():
     assert ragged.batch([]).inputs.shape == (0, 0)
 
 
+def test_samples_of_one_shape_need_no_mask():
+    dataset = assemble(samples([np.ones(4, np.uint8)] * 20, "bytes"), seed=0)
+    assert not dataset.train.ragged
+    assert dataset.train.batch([0, 1]).keep is None
+
+
 def test_a_limit_cuts_long_samples():
     texts = [np.arange(5, dtype=np.uint8), np.arange(2, dtype=np.uint8)] * 10
     dataset = assemble(samples(texts, "bytes"), seed=0)
@@ -148,10 +154,10 @@ def test_series_keep_missing_values_and_precise_time():
 
 
 def test_points_keep_their_proportions():
-    cloud = np.array([[3.0, 0, 0, 5], [-3, 0, 0, 9]])
+    cloud = np.array([[4.0, 0, 0, 5], [0, 0, 0, 9]])
     train = assemble(samples([cloud] * 20, "points"), seed=0).train
     inputs = train.batch([0]).inputs[0]
-    assert inputs[:, 0].tolist() == pytest.approx([3**0.5, -(3**0.5)])
+    assert inputs[:, 0].tolist() == pytest.approx([6**0.5, 0])
     assert inputs[:, 3].tolist() == [-1, 1]
 
 

@@ -102,9 +102,12 @@ def test_a_broken_download_resumes(server: Server, tmp_path: Path):
     with pytest.raises(UserError, match="broke off after 1000 of 10240 bytes"):
         fetch(server.remote, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["data.bin.part"]
+    server.stop_after = 500
+    with pytest.raises(UserError, match="broke off after 1500 of 10240 bytes"):
+        fetch(server.remote, tmp_path)
     server.stop_after = None
     assert fetch(server.remote, tmp_path).read_bytes() == PAYLOAD
-    assert server.asked == [None, "bytes=1000-"]
+    assert server.asked == [None, "bytes=1000-", "bytes=1500-"]
 
 
 def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path):
@@ -185,7 +188,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 def records(labels: list[int]) -> bytes:
-    return b"".join(bytes([label]) * 3073 for label in labels)
+    return b"".join(bytes([label]) + bytes([label + 1]) * 3072 for label in labels)
 
 
 def test_mnist_in_a_folder(tmp_path: Path):
@@ -228,6 +231,10 @@ def test_cifar(tmp_path: Path):
     assert dataset.shape == (3, 32, 32)
     assert [dataset.classes[i] for i in dataset.test.targets] == ["horse", "truck"]
     assert len(dataset.train) + len(dataset.val) == 50
+    assert (np.asarray(dataset.test.inputs).min(), dataset.test.inputs[1].max()) == (
+        8,
+        10,
+    )
     assert not (tmp_path.parent / "evil.bin").exists()
 
 

@@ -107,7 +107,7 @@ def test_points_and_series_arrays(tmp_path: Path):
         write_npz(tmp_path, points_mm=np.full((20, 5, 3), 1500), labels=labels)
     )
     assert np.max(metres.train.inputs) == 1.5
-    data = np.stack([np.arange(60) % 3, np.ones(60)], axis=1)
+    data = np.stack([1.7e12 + np.arange(60) % 3, np.ones(60)], axis=1)
     offsets = np.arange(0, 61, 3)
     classes = np.array(["up", "down"])
     series = load(
@@ -115,6 +115,8 @@ def test_points_and_series_arrays(tmp_path: Path):
     )
     assert (series.kind, series.shape) == ("series", (3, 2))
     assert series.classes == ("up", "down")
+    times = series.train.batch([0]).inputs[0, :, 0]
+    assert times.numpy().tolist() == [0, 0.5, 1]
 
 
 X, Y = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
@@ -127,6 +129,7 @@ BAD_ARRAYS: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "y": Y, "x_test": X[:, 1:], "y_test": Y}, "x_test and y_test shaped as"),
     ({"x": X, "y": Y + 1}, "label out of range: .* got 2 from 1 to 2"),
     ({"x": X, "y": Y - 1}, "label out of range: .* from -1 to 0"),
+    ({"x": X, "y": 2 * Y - 1}, "label out of range: .* from -1 to 1"),
     ({"x": X, "y": Y * 0}, "label out of range"),
     ({"x": X, "y": Y + 5, "classes": np.array(["a", "b"])}, "label 5 of row 0 is out"),
     ({"x": X, "y": Y.astype(str)}, "expected labels of integers"),

@@ -152,7 +152,7 @@ def strongest_edges(
         )
     size = links.shape[-1]
     row, column = torch.tril_indices(size, size, -1, device=links.device)
-    weakest = links[..., row, column].argsort(-1, stable=True)
+    weakest = links[..., row, column].argsort(dim=-1, stable=True)
     weakest = weakest[..., : round(removed * len(row))]
     kept = torch.ones_like(links, dtype=torch.bool).flatten(-2)
     kept = kept.scatter(-1, row[weakest] * size + column[weakest], value=False)
@@ -204,7 +204,9 @@ class Links(nn.Module):
         senders: Float[Tensor, "*batch senders signature"],
     ) -> Float[Tensor, "*batch receivers senders"]:
         """log P of every pair, in float32 or better whatever autocast says."""
-        with torch.autocast(receivers.device.type, enabled=False):
+        # The meta device, on which models are counted, knows no autocast.
+        device = "cpu" if receivers.is_meta else receivers.device.type
+        with torch.autocast(device, enabled=False):
             distance = cosine_distance(receivers, senders)
         return link_log_probabilities(
             distance, self.bandwidth, truncation=self.truncation

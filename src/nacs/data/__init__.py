@@ -33,14 +33,12 @@ def load(
 ) -> "Dataset":
     """Load a data set by its name, or read it from a file or folder.
 
-    A name in `NAMES` is that data set; anything else is a path (write ./mnist for a
-    folder called mnist). The splits of named data sets never change; `seed` draws
-    those of a path, as far as its publisher did not fix them.
+    Write ./mnist for a folder called mnist. The splits of named data sets never change.
 
     Args:
         name_or_path: A name in `NAMES`, or a path `nacs.data.readers.read` knows, or
             a publisher's archive.
-        seed: Draws the splits of a path.
+        seed: Draws the splits of a path, where its publisher fixed none.
         size: Scale image files to squares of this many pixels.
 
     Raises:

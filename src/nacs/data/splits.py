@@ -4,7 +4,7 @@ Splits are drawn by seed, class by class, so that every split has the classes in
 proportions of the whole; samples of one group (a patient, a recording) stay together.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -61,13 +61,12 @@ def split_parts(
 ) -> Array:
     """Assign every sample to a split, stratified by class, the same for one seed.
 
-    A class with at least three samples (or groups) is present in every split that has
-    a share above 0; smaller classes go to training. A group counts in the class of its
-    first sample.
+    A class with at least three samples (or groups) is in every split with a share above
+    0; smaller ones go to training. A group counts in the class of its first sample.
 
     Args:
         targets: (samples,) integer classes; floats are not stratified.
-        seed: Decides the draw and nothing else does.
+        seed: Decides the draw.
         fractions: Shares of validation and test.
         groups: (samples,) values; samples with equal values stay together.
 
@@ -75,8 +74,7 @@ def split_parts(
         (samples,) int8, positions in `PARTS`.
 
     Example:
-        >>> parts = split_parts(np.arange(20) % 2, seed=0)
-        >>> np.bincount(parts).tolist()
+        >>> np.bincount(split_parts(np.arange(20) % 2, seed=0)).tolist()
         [14, 2, 4]
     """
     names = np.arange(len(targets)) if groups is None else groups
@@ -89,9 +87,8 @@ def split_parts(
         members = random.permutation(np.flatnonzero(strata == stratum))
         if len(members) < len(PARTS):
             continue
-        val, test = (
-            max(1, round(share * len(members))) if share else 0 for share in fractions
-        )
+        shares = [share * len(members) for share in fractions]
+        val, test = (max(1, round(share)) if share else 0 for share in shares)
         parts[members[:test]] = TEST
         parts[members[test : test + val]] = VAL
     return parts[unit]
@@ -126,8 +123,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         seed: Draws the splits the publisher did not fix.
 
     Raises:
-        UserError: no or too few samples, NaN, labels out of range or missing from
-            training, lengths that differ.
+        UserError: too few samples, NaN, labels out of range, lengths that differ.
     """
     inputs = _stacked(samples.inputs)
     _check(samples, inputs)
@@ -142,11 +138,10 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
     if samples.classes:
         _check_classes(samples, parts)
     whole = Split(inputs, samples.targets, samples.ids)
-    train = whole.take(np.flatnonzero(parts == TRAIN))
-    mean, deviation = _statistics(samples.kind, train.inputs)
+    splits = [whole.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))]
+    mean, deviation = _statistics(samples.kind, splits[TRAIN].inputs)
     train, val, test = (
-        Split(split.inputs, split.targets, split.ids, mean, deviation)
-        for split in (whole.take(np.flatnonzero(parts == p)) for p in range(3))
+        replace(split, mean=mean, deviation=deviation) for split in splits
     )
     return Dataset(
         name=samples.name,

@@ -1,0 +1,201 @@
+"""Run folders: configuration, metrics, result and checkpoint, never half written.
+
+    config.json       model, preset, sizes, training, data
+    metrics.jsonl     one line an epoch
+    result.json       final figures, seconds, versions, revision, seed
+    checkpoint/       model.safetensors; training.safetensors to go on from
+
+A file is written beside its place and renamed over it, so a reader, or a resumed run,
+finds the old one or the new one and nothing in between. Nothing is ever pickled.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nacs.errors import UserError
+from nacs.models import config_from_json, lookup
+
+__all__ = [
+    "claim",
+    "describe_run",
+    "load_run",
+    "load_tensors",
+    "provenance",
+    "read_json",
+    "save_run",
+    "save_tensors",
+    "write_json",
+]
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """A temporary place that becomes `path` once the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: could not be written ({error.strerror or error}); what was "
+            "there before is untouched."
+        ) from error
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: could not be written ({error}); what was there before is "
+            "untouched."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON in one step.
+
+    Raises:
+        UserError: If the disk is full or the folder cannot be written.
+    """
+    with _written(path) as beside:
+        beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: If it is missing or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; is this the folder of a run?") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: no readable JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(values).__name__}.")
+    return values
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, in one step."""
+    with _written(path) as beside:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors.
+
+    Raises:
+        UserError: If the file is missing or broken.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; is this the folder of a run?")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: a broken checkpoint ({error}).") from error
+
+
+def save_run(folder: Path, config: Mapping[str, Any], model: nn.Module) -> None:
+    """Leave a model where `load_run` finds it."""
+    write_json(folder / "config.json", config)
+    save_tensors(folder / "checkpoint" / "model.safetensors", model.state_dict())
+
+
+def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained model of a run folder, in evaluation mode, and its `config.json`.
+
+    Raises:
+        UserError: If the folder is none of a run, or its files do not fit.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected the folder of a run.")
+    config = read_json(folder / "config.json")
+    try:
+        name, sizes = config["model"], config["sizes"]
+    except KeyError as error:
+        raise UserError(f"{folder / 'config.json'}: {error} is missing.") from error
+    row = lookup(name)
+    state = load_tensors(folder / "checkpoint" / "model.safetensors")
+    model = row.build(config_from_json(row.config, sizes))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2]
+        raise UserError(
+            f"{folder}: the checkpoint does not fit its config.json "
+            f"({' '.join(first).strip()})"
+        ) from error
+    return model.eval(), config
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process; a second run in it is refused."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: another run is using this folder; wait for it or give "
+                "another --out."
+            ) from error
+        yield
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine and git revision of this process."""
+    import numpy as np
+
+    from nacs import __version__
+
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        revision = ""
+    return {
+        "versions": {
+            "nacs": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        "threads": torch.get_num_threads(),
+        "revision": revision or None,
+    }
+
+
+def describe_run(model_name: str, sizes: Any, training: Any, data: str) -> dict[str, Any]:
+    """What `config.json` of a run holds."""
+    return {
+        "model": model_name,
+        "sizes": asdict(sizes),
+        "training": asdict(training),
+        "data": data,
+    }

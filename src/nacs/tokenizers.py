@@ -1,0 +1,333 @@
+"""From what people have to tokens: images, point sets, bytes, symbols, series.
+
+Every tokenizer returns the tokens and the mask of those that are there (True means
+keep; None where nothing is ragged). What padding holds never reaches a token.
+
+References:
+    Rahaman et al., Neural Attentive Circuits, NeurIPS 2022, section 2.1, appendix C.
+    https://arxiv.org/abs/2210.08031
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "Bytes",
+    "ConvStem",
+    "Patches",
+    "Points",
+    "Series",
+    "TokenizerConfig",
+    "build_tokenizer",
+]
+
+Tokens = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig:
+    """How an input becomes tokens."""
+
+    kind: Literal["conv", "patches", "points", "bytes", "tokens", "series"] = "conv"
+    """What the input is, and how it is cut."""
+
+    width: int = 256
+    """Width of the tokens, positions included."""
+
+    channels: int = 3
+    """Channels of an image."""
+
+    size: tuple[int, int] = (64, 64)
+    """Height and width of an image in pixels."""
+
+    patch: int = 4
+    """Side of a patch, or of the stem's first stride, in pixels."""
+
+    stages: int = 2
+    """Stages of the convolutional stem; each after the first halves the grid."""
+
+    positions: int = 64
+    """Width of the learned positions that are concatenated to an image's tokens."""
+
+    features: int = 0
+    """Extra columns of a point, or value columns of a series."""
+
+    bands: int = 8
+    """Fourier frequencies of coordinates and of time."""
+
+    vocabulary: int = 256
+    """Number of symbols, for tokens."""
+
+    length: int = 4096
+    """Longest sequence of bytes or tokens; the slowest position wave spans it."""
+
+    def __post_init__(self) -> None:
+        if self.kind in {"conv", "patches"}:
+            step = self.patch * (2 ** (self.stages - 1) if self.kind == "conv" else 1)
+            if any(side % step for side in self.size):
+                raise ValueError(
+                    f"`size` must be a multiple of {step} pixels for these patches "
+                    f"and stages, got {self.size[0]} × {self.size[1]}."
+                )
+            if not 0 <= self.positions < self.width:
+                raise ValueError(
+                    f"`positions` must be less than `width`, got {self.positions} "
+                    f"and {self.width}."
+                )
+        if self.width < 1 or self.width % 2:
+            raise ValueError(f"`width` must be even and positive, got {self.width}.")
+
+
+def build_tokenizer(config: TokenizerConfig) -> nn.Module:
+    """The tokenizer of this configuration.
+
+    Raises:
+        ValueError: If there is no such kind; lists those there are.
+    """
+    kinds = {
+        "conv": ConvStem,
+        "patches": Patches,
+        "points": Points,
+        "bytes": Bytes,
+        "tokens": Bytes,
+        "series": Series,
+    }
+    if config.kind not in kinds:
+        raise ValueError(
+            f"there is no tokenizer '{config.kind}'; kinds: {', '.join(kinds)}."
+        )
+    return kinds[config.kind](config)
+
+
+def _check(inputs: Tensor, rank: int, expected: str) -> None:
+    if inputs.ndim != rank:
+        raise ValueError(f"expected {expected}, got shape {tuple(inputs.shape)}.")
+
+
+def _check_image(inputs: Tensor, config: TokenizerConfig) -> None:
+    wanted = (config.channels, *config.size)
+    if inputs.ndim != 4 or inputs.shape[1:] != wanted:
+        raise ValueError(
+            f"expected images of shape (batch, {', '.join(map(str, wanted))}), "
+            f"got {tuple(inputs.shape)}."
+        )
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of channels-first features."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+class _ConvNeXtBlock(nn.Module):
+    """Depthwise 7 × 7, LayerNorm, two pointwise layers, a gain, a residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        mixed = self.norm(self.depthwise(features).movedim(1, -1))
+        out = self.gain * self.contract(F.gelu(self.expand(mixed)))
+        return features + out.movedim(-1, 1)
+
+
+class ConvStem(nn.Module):
+    """The paper's convolutional preprocessor with learned positions (appendix C).
+
+    A strided convolution and a channel LayerNorm, a ConvNeXt block, then per further
+    stage a LayerNorm and a strided convolution. As released, the last convolution has
+    no norm after it, and the last stage no block unless it is the only one.
+
+    Args:
+        config: Uses channels, size, patch, stages, positions and width.
+        blocks: ConvNeXt blocks per stage; None: one in each but the last.
+    """
+
+    def __init__(
+        self, config: TokenizerConfig, blocks: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        stages = config.stages
+        blocks = blocks or (1,) * max(1, stages - 1) + (0,) * (stages > 1)
+        top = config.width - config.positions
+        widths = [top // 2 ** (stages - 1 - stage) for stage in range(stages)]
+        layers: list[nn.Module] = []
+        before = config.channels
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            step = 2 if stage else config.patch
+            down = nn.Conv2d(before, width, step, stride=step)
+            norm = _ChannelNorm(before if stage else width, eps=1e-6)
+            layers += [norm, down] if stage else [down, norm]
+            layers += [_ConvNeXtBlock(width) for _ in range(count)]
+            before = width
+        self.features = nn.Sequential(*layers)
+        step = config.patch * 2 ** (stages - 1)
+        grid = (config.positions, *(side // step for side in config.size))
+        self.positions = nn.Parameter(0.02 * torch.randn(grid))
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch channels height width"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Tokens:
+        """Tokens row by row."""
+        _check_image(inputs, self.config)
+        features = self.features(inputs)
+        positions = self.positions.expand(len(inputs), *self.positions.shape)
+        return torch.cat([features, positions], 1).flatten(2).mT, keep
+
+
+class Patches(nn.Module):
+    """Square patches, linearly embedded, with learned positions concatenated."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        side = config.patch
+        tokens = (config.size[0] // side) * (config.size[1] // side)
+        self.embed = nn.Conv2d(
+            config.channels, config.width - config.positions, side, stride=side
+        )
+        self.positions = nn.Parameter(0.02 * torch.randn(tokens, config.positions))
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch channels height width"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Tokens:
+        """Tokens row by row."""
+        _check_image(inputs, self.config)
+        patches = self.embed(inputs).flatten(2).mT
+        positions = self.positions.expand(len(inputs), *self.positions.shape)
+        return torch.cat([patches, positions], -1), keep
+
+
+def _fourier(values: Tensor, frequencies: Tensor) -> Tensor:
+    """Sines and cosines of every value at every frequency, on a last axis."""
+    phase = (values.unsqueeze(-1) * frequencies).flatten(-2)
+    return torch.cat([phase.sin(), phase.cos()], -1)
+
+
+def _without_padding(inputs: Tensor, keep: Tensor | None) -> Tensor:
+    return inputs if keep is None else torch.where(keep.unsqueeze(-1), inputs, 0)
+
+
+class Points(nn.Module):
+    """Points in space: coordinates, their Fourier features, extra columns."""
+
+    frequencies: Tensor
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        bands = math.pi * 2.0 ** torch.arange(config.bands)
+        self.register_buffer("frequencies", bands)
+        columns = 3 + config.features + 6 * config.bands
+        self.embed = nn.Linear(columns, config.width)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch points columns"],
+        keep: Bool[Tensor, "batch points"] | None = None,
+    ) -> Tokens:
+        """One token a point; their order does not matter."""
+        columns = 3 + self.config.features
+        _check(inputs, 3, f"points of shape (batch, points, {columns})")
+        if inputs.shape[-1] != columns:
+            raise ValueError(
+                f"expected {columns} columns a point (x, y, z and "
+                f"{self.config.features} features), got {inputs.shape[-1]}."
+            )
+        inputs = _without_padding(inputs, keep)
+        waves = _fourier(inputs[..., :3], self.frequencies)
+        return self.embed(torch.cat([inputs, waves], -1)), keep
+
+
+class Bytes(nn.Module):
+    """Symbols, embedded, plus sinusoidal positions (Vaswani et al. 2017)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.symbols = 256 if config.kind == "bytes" else config.vocabulary
+        self.embed = nn.Embedding(self.symbols, config.width)
+
+    def forward(
+        self,
+        inputs: Int[Tensor, "batch length"],
+        keep: Bool[Tensor, "batch length"] | None = None,
+    ) -> Tokens:
+        """One token a symbol."""
+        _check(inputs, 2, "symbols of shape (batch, length)")
+        if inputs.is_floating_point():
+            raise ValueError(f"expected integer symbols, got {inputs.dtype}.")
+        if keep is not None:
+            inputs = inputs.masked_fill(~keep, 0)
+        if not inputs.is_meta and inputs.numel():
+            low, high = inputs.min().item(), inputs.max().item()
+            if low < 0 or high >= self.symbols:
+                raise ValueError(
+                    f"expected symbols from 0 to {self.symbols - 1}, got "
+                    f"{low if low < 0 else high}."
+                )
+        embedded = self.embed(inputs.long())
+        return embedded + self._positions(embedded), keep
+
+    def _positions(self, like: Tensor) -> Tensor:
+        length, width = like.shape[-2:]
+        place = torch.arange(length, device=like.device, dtype=like.dtype)
+        wave = torch.arange(0, width, 2, device=like.device, dtype=like.dtype)
+        slow = float(max(2, self.config.length))
+        phase = place[:, None] * slow ** (-wave / width)
+        return torch.cat([phase.sin(), phase.cos()], -1)
+
+
+class Series(nn.Module):
+    """Observations of a series: values, which are missing, and when they were made.
+
+    Times are in the data's own unit. The waves' periods start at 1, 2, 4 … of it and
+    are learned.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frequencies = nn.Parameter(
+            2 * math.pi * 2.0 ** -torch.arange(config.bands).float()
+        )
+        columns = 1 + 2 * config.features + 2 * config.bands
+        self.embed = nn.Linear(columns, config.width)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch time columns"],
+        keep: Bool[Tensor, "batch time"] | None = None,
+    ) -> Tokens:
+        """One token an observation; NaN is a missing value."""
+        columns = 1 + self.config.features
+        _check(inputs, 3, f"series of shape (batch, time, {columns})")
+        if inputs.shape[-1] != columns:
+            raise ValueError(
+                f"expected {columns} columns (the time and {self.config.features} "
+                f"values), got {inputs.shape[-1]}."
+            )
+        inputs = _without_padding(inputs, keep)
+        time, values = inputs[..., :1], inputs[..., 1:]
+        seen = ~values.isnan()
+        values = torch.where(seen, values, 0)
+        waves = _fourier(time, self.frequencies)
+        parts = [time, values, seen.to(values.dtype), waves]
+        return self.embed(torch.cat(parts, -1)), keep
