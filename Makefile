@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo check format test bench reproduce docs
+.PHONY: setup demo check format test shapes bench reproduce docs
 
 setup: .venv/.stamp
 
@@ -30,12 +30,18 @@ format: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
 
+# The same tests with every jaxtyping shape checked (docs/adr/0004).
+shapes: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --jaxtyping-packages=nacs,beartype.beartype
+
 bench: setup
+	mkdir -p benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks --benchmark-json=benchmarks/results/latest.json
 
 reproduce: setup
 	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --out runs/reproduce/dropout-$$seed || exit; done
 	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --module-dropout 0 --out runs/reproduce/plain-$$seed || exit; done
 
+# The documentation is Markdown, read as it stands: only its examples are run.
 docs: setup
-	$(BIN)/python -m pytest -q --doctest-modules src/nacs/attentive
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' src/nacs docs README.md

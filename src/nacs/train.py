@@ -156,7 +156,6 @@ class _Run:
             prepare = getattr(self.bare, "prepare", None)
             if prepare is not None:
                 prepare()
-        self.averaged = self.average if hasattr(self, "average") else None
         self.model: nn.Module = self.accelerator.prepare_model(self.bare)
 
     def finish(self) -> dict[str, Any]:
@@ -236,7 +235,7 @@ class _Run:
             )
         with self.accelerator.autocast():
             logits = self.model(inputs, batch.keep, batch.context, batch.context_keep)
-        loss = _loss(logits.float(), targets)
+        loss = _loss(logits.float(), targets, classes=bool(classes))
         regulariser = getattr(self.bare, "regulariser", None)
         if regulariser is not None and config.graph_weight:
             loss = loss + config.graph_weight * regulariser()
@@ -316,13 +315,11 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
     return Batch(*(None if each is None else each.to(device) for each in batch))  # pyright: ignore[reportArgumentType]
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:
     """Cross-entropy in nats for classes, mean squared error for numbers."""
-    if targets.is_floating_point() and targets.shape != logits.shape:
-        return F.mse_loss(logits.squeeze(-1), targets.to(logits.dtype))
-    if targets.is_floating_point() and not getattr(targets, "soft", False):
-        return F.mse_loss(logits, targets.to(logits.dtype))
-    return F.cross_entropy(logits, targets)
+    if classes:
+        return F.cross_entropy(logits, targets)
+    return F.mse_loss(logits.view(targets.shape), targets.to(logits.dtype))
 
 
 @torch.no_grad()

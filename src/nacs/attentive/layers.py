@@ -268,7 +268,7 @@ class ReadOut(nn.Module):
         if self.confidence is None:
             return self.to_logits(states.squeeze(-2))
         weights = confidence_weights(self.confidence(states).squeeze(-1))
-        return self.to_logits((weights.unsqueeze(-1) * states).sum(-2))
+        return self.to_logits((weights.unsqueeze(-2) @ states).squeeze(-2))
 
     def forward(
         self, outputs: Modules, senders: Modules
