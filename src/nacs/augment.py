@@ -20,7 +20,7 @@ def soften(
     return F.one_hot(targets, classes) * (1 - smoothing) + smoothing / classes
 
 
-def mix(  # noqa: PLR0913
+def mix(
     inputs: Tensor,
     targets: Int[Tensor, " batch"],
     *,

@@ -3,8 +3,11 @@
 import csv
 import json
 import math
+import re
 import sys
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +27,9 @@ from nacs.graph import circuit_graph
 from nacs.models import MODELS, count_parameters, lookup
 from nacs.runs import load_run, read_json, save_run, write_json
 from nacs.tasks import default_preset, tokenizer_for
-from nacs.train import TrainConfig, evaluate as measure, predict as logits_of
+from nacs.train import TrainConfig
+from nacs.train import evaluate as measure
+from nacs.train import predict as logits_of
 from nacs.train import train as run_training
 
 __all__ = ["data", "demo", "describe", "evaluate", "predict", "prune", "train"]
@@ -33,9 +38,22 @@ __all__ = ["data", "demo", "describe", "evaluate", "predict", "prune", "train"]
 def _parse(kind: type[Any], arguments: list[str], verb: str, example: str) -> Any:
     """Options of one verb; its help shows the example."""
     description = f"{kind.__doc__}\n\nexample:\n  {example}"
-    return tyro.cli(
-        kind, prog=f"nacs {verb}", args=arguments, description=description
-    )
+    complaint = StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                kind, prog=f"nacs {verb}", args=arguments, description=description
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(complaint.getvalue(), verb)) from None
+
+
+def _one_line(complaint: str, verb: str) -> str:
+    """Tyro's framed complaint without its frame."""
+    words = re.sub(r"\x1b\[[0-9;]*m|[─-╿]+", " ", complaint).split()
+    return f"{' '.join(words)} (see nacs {verb} --help)"
 
 
 def _say(values: dict[str, Any], as_json: bool) -> None:
@@ -73,9 +91,7 @@ def train(arguments: list[str]) -> None:
     example = "nacs train mnist-5k --preset demo --training.epochs 10"
     plain = [each for each in arguments if each not in {"-h", "--help"}]
     if plain == arguments:
-        first, _ = tyro.cli(
-            TrainOptions, args=plain, return_unknown_args=True, prog="nacs train"
-        )
+        first = _first_look(plain)
         dataset = datasets.load(first.source)
         preset = first.preset or default_preset(dataset)
         sizes = _sized(first.model, preset, dataset)
@@ -91,22 +107,22 @@ def train(arguments: list[str]) -> None:
         kw_only=True,
     )
     kind.__doc__ = TrainOptions.__doc__
-    options = _guarded(kind, arguments, example)
+    options = _parse(kind, arguments, "train", example)
     dataset = datasets.load(options.source)
     name = Path(options.source).stem
     out = options.out or Path("runs") / f"{name}-{options.model}"
-    result = run_training(
-        options.model, options.sizes, dataset, options.training, out
-    )
-    remember(out, dataset)
+    result = run_training(options.model, options.sizes, dataset, options.training, out)
     _say(result if options.json else _short(result, out), options.json)
 
 
-def _guarded(kind: type[Any], arguments: list[str], example: str) -> Any:
+def _first_look(arguments: list[str]) -> TrainOptions:
+    """What decides which options there are: source, model, preset."""
+    complaint = StringIO()
     try:
-        return _parse(kind, arguments, "train", example)
-    except ValueError as error:  # from a configuration's own checks
-        raise UserError(str(error)) from error
+        with redirect_stderr(complaint):
+            return tyro.cli(TrainOptions, args=arguments, return_unknown_args=True)[0]
+    except SystemExit:
+        raise UserError(_one_line(complaint.getvalue(), "train")) from None
 
 
 def _sized(model: str, preset: str, dataset: Dataset) -> Any:
@@ -123,18 +139,6 @@ def _sized(model: str, preset: str, dataset: Dataset) -> Any:
 def _short(result: dict[str, Any], out: Path) -> dict[str, Any]:
     shown = {k: v for k, v in result.items() if k.startswith("test_")}
     return shown | {"seconds": result["seconds"], "run": str(out)}
-
-
-def remember(out: Path, dataset: Dataset) -> None:
-    """What a later `predict` must know of the data: its classes and its scale."""
-    split = dataset.train
-    config = read_json(out / "config.json")
-    scale = {
-        name: None if value is None else np.asarray(value).tolist()
-        for name, value in (("mean", split.mean), ("deviation", split.deviation))
-    }
-    config |= {"kind": dataset.kind, "classes": list(dataset.classes)} | scale
-    write_json(out / "data.json", config)
 
 
 @dataclass
@@ -240,7 +244,9 @@ class PruneOptions:
 
 def prune(arguments: list[str]) -> None:
     """`nacs prune`."""
-    options = _parse(PruneOptions, arguments, "prune", "nacs prune runs/demo --keep 0.2")
+    options = _parse(
+        PruneOptions, arguments, "prune", "nacs prune runs/demo --keep 0.2"
+    )
     for name, share in (("keep", options.keep), ("edges", options.edges)):
         if not 0 <= share <= 1:
             raise UserError(f"--{name} must lie in [0, 1], got {share}.")
@@ -319,9 +325,7 @@ def describe(arguments: list[str]) -> None:
         figures: dict[str, Any] = {"model": config["model"]}
         result = Path(options.what) / "result.json"
         if result.exists():
-            figures |= {
-                k: v for k, v in read_json(result).items() if "accuracy" in k
-            }
+            figures |= {k: v for k, v in read_json(result).items() if "accuracy" in k}
     elif options.what in PRESETS:
         row = lookup(options.model)
         with torch.device("meta"):
@@ -382,7 +386,7 @@ class DemoOptions:
     """0 for the demo's own number."""
 
     module_dropout: float | None = None
-    """Largest share of modules dropped per training batch; the preset's if not given."""
+    """Largest share of modules dropped per training batch; the preset's by default."""
 
 
 def demo(arguments: list[str]) -> None:

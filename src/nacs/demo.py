@@ -30,8 +30,6 @@ SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of the modules that are dropped, from none to nearly all."""
 
 
-
-
 def demo(
     out: Path, *, seed: int = 0, epochs: int = 0, module_dropout: float | None = None
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from nacs.graph import CircuitGraph
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 __all__ = ["draw_drops", "draw_graph"]
 

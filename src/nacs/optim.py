@@ -44,7 +44,7 @@ def parameter_groups(
     ]
 
 
-def learning_rate(  # noqa: PLR0913
+def learning_rate(
     epoch: float,
     *,
     epochs: int,

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,7 @@ __all__ = [
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[Path]:
+def _written(path: Path) -> Generator[Path, None, None]:
     """A temporary place that becomes `path` once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -83,7 +83,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; is this the folder of a run?") from error
+        raise UserError(
+            f"{path}: no such file; is this the folder of a run?"
+        ) from error
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: no readable JSON ({error}).") from error
     if not isinstance(values, dict):
@@ -94,7 +96,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, in one step."""
     with _written(path) as beside:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside)
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside
+        )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -145,7 +149,7 @@ def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path) -> Generator[None, None, None]:
     """Hold a run folder for this process; a second run in it is refused."""
     import fcntl
 
@@ -191,7 +195,9 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def describe_run(model_name: str, sizes: Any, training: Any, data: str) -> dict[str, Any]:
+def describe_run(
+    model_name: str, sizes: Any, training: Any, data: str
+) -> dict[str, Any]:
     """What `config.json` of a run holds."""
     return {
         "model": model_name,

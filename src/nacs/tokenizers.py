@@ -122,7 +122,7 @@ def _check_image(inputs: Tensor, config: TokenizerConfig) -> None:
 class _ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of channels-first features."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,9 +81,6 @@ class TrainConfig:
     cutmix: float = 0.0
     """CutMix's Beta parameter, for images; 0 for none."""
 
-    ema: float = 0.0
-    """Decay of an exponential moving average of the weights; 0 for none."""
-
     patience: int = 0
     """Epochs without a better validation loss until it stops; 0 for never."""
 
@@ -104,8 +101,6 @@ class TrainConfig:
                 f"`learning_rate` must be positive, got {self.learning_rate}; 1e-3 is "
                 "a good start."
             )
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"`ema` must lie in [0, 1), got {self.ema}.")
 
 
 def train(
@@ -138,7 +133,7 @@ class _Run:
         self, name: str, sizes: Any, dataset: Dataset, config: TrainConfig, out: Path
     ) -> None:
         self.dataset, self.config, self.out = dataset, config, out
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.accelerator = Accelerator()
         self.described = describe_run(name, sizes, config, dataset.name)
         torch.manual_seed(config.seed)
         self.bare: nn.Module = lookup(name).build(sizes)
@@ -168,12 +163,13 @@ class _Run:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
-        result = evaluate(self._weights(), self.dataset.test, batch=config.batch)
+        result = evaluate(self.bare, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if self.accelerator.is_main_process:
-            save_run(self.out, self.described, self._weights())
+            save_run(self.out, self.described, self.bare)
+            write_json(self.out / "data.json", _data_facts(self.dataset))
             write_json(self.out / "result.json", result)
         return result
 
@@ -194,7 +190,7 @@ class _Run:
             losses.append(self._step(batch, rate, step))
         self.epoch += 1
         self.seconds += time.perf_counter() - start
-        val = evaluate(self._weights(), self.dataset.val, batch=config.batch)
+        val = evaluate(self.bare, self.dataset.val, batch=config.batch)
         row = {"epoch": self.epoch, "loss": torch.stack(losses).mean().item()}
         row |= {f"val_{key}": value for key, value in val.items()}
         row |= {**_graph_figures(self.bare), "seconds": self.seconds}
@@ -233,7 +229,8 @@ class _Run:
                 mixup=config.mixup,
                 cutmix=config.cutmix if images else 0.0,
             )
-        with self.accelerator.autocast():
+        device, low = self.accelerator.device.type, config.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=low):
             logits = self.model(inputs, batch.keep, batch.context, batch.context_keep)
         loss = _loss(logits.float(), targets, classes=bool(classes))
         regulariser = getattr(self.bare, "regulariser", None)
@@ -253,9 +250,6 @@ class _Run:
         self.optimiser.step()
         return loss.detach()
 
-    def _weights(self) -> nn.Module:
-        return self.bare
-
     def _save(self, row: dict[str, Any]) -> None:
         """Everything to go on from, in one file; the metrics follow it."""
         state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
@@ -266,7 +260,7 @@ class _Run:
         state["figures"] = torch.tensor([self.seconds, self.best], dtype=torch.float64)
         old = _metrics(self.out, self.epoch - 1)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
-        save_run(self.out, self.described, self._weights())
+        save_run(self.out, self.described, self.bare)
         text = "".join(json.dumps(each) + "\n" for each in [*old, row])
         (self.out / "metrics.jsonl").write_text(text, encoding="utf-8")
 
@@ -295,6 +289,13 @@ class _Run:
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
         return True
+
+
+def _data_facts(dataset: Dataset) -> dict[str, Any]:
+    """What a later `predict` must know of the data: its classes and its scale."""
+    scale = {"mean": dataset.train.mean, "deviation": dataset.train.deviation}
+    facts = {k: None if v is None else v.tolist() for k, v in scale.items()}
+    return facts | {"kind": dataset.kind, "classes": list(dataset.classes)}
 
 
 def _metrics(out: Path, epochs: int) -> list[dict[str, Any]]:

@@ -24,7 +24,13 @@ class Case(dict[str, Tensor]):
     def under(self, prefix: str) -> "Case":
         """The arrays below `prefix.`, with the prefix gone."""
         prefix += "."
-        part = Case({k.removeprefix(prefix): v for k, v in self.items() if k[: len(prefix)] == prefix})
+        part = Case(
+            {
+                k.removeprefix(prefix): v
+                for k, v in self.items()
+                if k[: len(prefix)] == prefix
+            }
+        )
         part.meta = self.meta
         return part
 
@@ -104,7 +110,9 @@ def attention_of(case: Case, *, sender_width: int | None) -> SKMDPA:
         heads=meta["heads"],
         head_width=meta["head_dim"],
         code_features=code,
-        links=Links(1.0, truncation=meta["truncation"]) if meta.get("masked", True) else None,
+        links=Links(1.0, truncation=meta["truncation"])
+        if meta.get("masked", True)
+        else None,
         residual=meta["residual"],
         bias="q.b" in case,
         layer_scale=1.0 if meta["layer_scale"] else None,

@@ -9,15 +9,14 @@ from functools import partial
 
 import pytest
 import torch
-from cases import attention_of, ffn_of, fill, fill_fc, fill_read_in, load
 from torch import nn
 from torch.testing import assert_close as _assert_close
 
+from cases import attention_of, ffn_of, fill, fill_fc, fill_read_in, load
 from nacs.attentive.attention import attention_weights
 from nacs.attentive.circuit import Modules
 from nacs.attentive.layers import ReadIn, ReadInAttention, confidence_weights
 from nacs.attentive.links import (
-    Links,
     cosine_distance,
     link_log_probabilities,
     link_probabilities,
@@ -31,7 +30,14 @@ assert_close = partial(_assert_close, atol=1e-10, rtol=0)
 
 @pytest.mark.parametrize(
     "name",
-    ["paper", "paper_nobias", "paper_token_axis", "class_defaults", "alpha_zero", "plain_fc"],
+    [
+        "paper",
+        "paper_nobias",
+        "paper_token_axis",
+        "class_defaults",
+        "alpha_zero",
+        "plain_fc",
+    ],
 )
 def test_modfc(name):
     case = load("modfc", name)
@@ -46,7 +52,9 @@ def test_modfc(name):
     grads = {"dx": x, "dc": c, "dW": layer.linear.weight, "db": layer.linear.bias}
     if code:
         grads |= {"dW_c": layer.code_to_scale.weight, "dalpha": layer.gain}
-    compared = [assert_close(grads[key].grad, case[key]) for key in grads if key in case]
+    compared = [
+        assert_close(grads[key].grad, case[key]) for key in grads if key in case
+    ]
     assert len(compared) >= 3
 
 
@@ -152,14 +160,22 @@ SKMDPA_CASES = [
 @pytest.mark.parametrize("name", SKMDPA_CASES)
 def test_skmdpa(name, monkeypatch):
     case = load("skmdpa", name)
-    layer = attention_of(case, sender_width=None if case.meta["share_layernorm"] else 16)
+    layer = attention_of(
+        case, sender_width=None if case.meta["share_layernorm"] else 16
+    )
     if case.meta["train"]:
         assert layer.links is not None
         layer.train().links.temperature = case["tau"].item()
         monkeypatch.setattr(torch, "rand", lambda *_, **__: case["u"])
     alone = case.meta["self_attention"]
-    receivers = Modules(*(case[f"{k}_recv"].requires_grad_() for k in ("s", "c", "theta")))
-    sent = receivers if alone else Modules(*(case[f"{k}_send"] for k in ("s", "c", "theta")))
+    receivers = Modules(
+        *(case[f"{k}_recv"].requires_grad_() for k in ("s", "c", "theta"))
+    )
+    sent = (
+        receivers
+        if alone
+        else Modules(*(case[f"{k}_send"] for k in ("s", "c", "theta")))
+    )
 
     q, k, v = layer.project(receivers, sent)
     for ours, theirs in ((q, "q_out"), (k, "k_out"), (v, "v_out")):

@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 import torch
-from cases import fill, fill_attention, fill_ffn, fill_read_in, load
 from torch.testing import assert_close as _assert_close
 
+from cases import fill, fill_attention, fill_ffn, fill_read_in, load
 from nacs.attentive import AttentiveCircuit, AttentiveConfig, drop_modules
 from nacs.attentive.links import importance, strongest_edges
 from nacs.attentive.surgery import eliminate_edges, surviving_modules

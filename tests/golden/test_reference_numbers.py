@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import DATA
 
+from cases import DATA
 from nacs.attentive import AttentiveCircuit, presets
 from nacs.flops import multiply_adds
 from nacs.models import count_parameters

@@ -6,9 +6,9 @@ tolerances are those of data/README.md (graphons and fits are float32).
 
 import pytest
 import torch
-from cases import load
 from torch.testing import assert_close
 
+from cases import load
 from nacs.attentive.links import cosine_distance, link_probabilities
 from nacs.attentive.priors import (
     erdos_renyi,
@@ -64,7 +64,9 @@ def test_regulariser(size, name):
         assert_close(links[order][:, order], case["P_matched"], atol=1e-10, rtol=0)
         kl = graph_loss(links, target, order, kind="kl", diagonal=True)
         assert_close(kl, case["loss_kl"], atol=1e-9, rtol=0)
-        clipped = graph_loss(links, target, order, diagonal=True, clip=case.meta["clip"])
+        clipped = graph_loss(
+            links, target, order, diagonal=True, clip=case.meta["clip"]
+        )
         assert_close(clipped, case["loss_clip"], atol=1e-10, rtol=0)
 
 

@@ -5,9 +5,9 @@ Source: github.com/mweiss17/NeuralAttentiveCircuits@41ae372, recorded 2026-11-23
 
 import pytest
 import torch
-from cases import load
 from torch.testing import assert_close
 
+from cases import load
 from nacs.optim import learning_rate, repeated_augmentation
 
 

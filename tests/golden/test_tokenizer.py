@@ -5,9 +5,9 @@ tolerance is float64 over three convolutions.
 """
 
 import pytest
-from cases import fill, load
 from torch.testing import assert_close
 
+from cases import fill, load
 from nacs.tokenizers import ConvStem, TokenizerConfig
 
 

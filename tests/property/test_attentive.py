@@ -133,7 +133,9 @@ def test_sampled_kernel_has_the_probability_of_the_link():
     """P(K > ½) = P, whatever the temperature: 4 standard errors of 20,000 draws."""
     log_p = torch.tensor([[0.1, 0.5, 0.9]]).log()
     log_k = sample_log_kernel(log_p, torch.rand(20_000, 1, 3), 0.5)
-    assert_close((log_k > math.log(0.5)).double().mean(0), log_p.exp(), atol=0.015, rtol=0)
+    assert_close(
+        (log_k > math.log(0.5)).double().mean(0), log_p.exp(), atol=0.015, rtol=0
+    )
 
 
 def test_read_in_forms_agree_with_all_gradients():

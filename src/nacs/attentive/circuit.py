@@ -22,11 +22,21 @@ class Modules(NamedTuple):
 
     def select(self, index: Int[Tensor, "*batch kept"]) -> "Modules":
         """Keep the modules at `index`, one index for all or one per sample."""
-        return Modules(*(None if each is None else _take(each, index) for each in self))
+        signatures, codes, states = self
+        return Modules(
+            None if signatures is None else _take(signatures, index),
+            None if codes is None else _take(codes, index),
+            _take(states, index),
+        )
 
     def beside(self, others: "Modules") -> "Modules":
         """These modules followed by `others`, as one group."""
-        return Modules(*(_join(mine, theirs) for mine, theirs in zip(self, others, strict=True)))
+        signatures = codes = None
+        if self.signatures is not None and others.signatures is not None:
+            signatures = _join(self.signatures, others.signatures)
+        if self.codes is not None and others.codes is not None:
+            codes = _join(self.codes, others.codes)
+        return Modules(signatures, codes, _join(self.states, others.states))
 
 
 class CircuitDesign(NamedTuple):
@@ -59,9 +69,7 @@ def _take(values: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(values, index, -2)
 
 
-def _join(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
-    if mine is None or theirs is None:
-        return None
+def _join(mine: Tensor, theirs: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(mine.shape[:-2], theirs.shape[:-2])
     return torch.cat(
         [each.expand(*batch, *each.shape[-2:]) for each in (mine, theirs)], -2

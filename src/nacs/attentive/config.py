@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nacs.attentive.links import Evaluation
 from nacs.tokenizers import TokenizerConfig
 
-__all__ = ["AttentiveConfig"]
+__all__ = ["AttentiveConfig", "Evaluation"]
+
+Evaluation = Literal["expected", "threshold", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

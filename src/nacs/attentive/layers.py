@@ -54,7 +54,7 @@ class ReadInAttention(nn.Module):
         layer_scale: Start of a learned factor per channel; None for no such factor.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         width: int,
         token_width: int,
@@ -70,7 +70,7 @@ class ReadInAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.head_width, self.form = heads, head_width, form
-        self.residual = residual
+        self.residual, self.bias = residual, bias
         self.receiver_norm = nn.LayerNorm(width)
         self.token_norm = nn.LayerNorm(token_width)
         wide, heard = heads * head_width, 0 if shared_keys else code_features
@@ -163,7 +163,7 @@ class ReadInAttention(nn.Module):
             pooled = pooled * scale.unsqueeze(-3)
         weight = self.value.linear.weight.unflatten(0, (self.heads, -1))
         heard = merge_heads(pooled @ weight.mT)
-        if self.value.linear.bias is None:
+        if not self.bias:
             return heard
         alive = 1 if keep is None else keep.any(-1)[:, None, None]
         return heard + self.value.linear.bias * alive

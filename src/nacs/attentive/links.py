@@ -12,15 +12,15 @@ References:
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nacs.attentive.config import Evaluation
+
 __all__ = [
-    "Evaluation",
     "Links",
     "cosine_distance",
     "importance",
@@ -30,8 +30,6 @@ __all__ = [
     "strongest_edges",
     "threshold_log_kernel",
 ]
-
-Evaluation = Literal["expected", "threshold", "sample"]
 
 
 def cosine_distance(
@@ -51,7 +49,7 @@ def link_log_probabilities(
     truncation: float | None = None,
     self_links: bool = True,
 ) -> Float[Tensor, "*batch receivers senders"]:
-    """log P = −d/ε (eq 2), −∞ where there can be no link.
+    """Log P = −d/ε (eq 2), −∞ where there can be no link.
 
     Args:
         distance: Of receiver i (row) and sender j (column), in [0, 2].
@@ -84,9 +82,7 @@ def link_probabilities(
         straight_through: Otherwise a truncated link gets no gradient and stays gone.
     """
     if not straight_through:
-        return link_log_probabilities(
-            distance, bandwidth, truncation=truncation
-        ).exp()
+        return link_log_probabilities(distance, bandwidth, truncation=truncation).exp()
     whole = link_log_probabilities(distance, bandwidth).exp()
     if truncation is None:
         return whole
@@ -98,7 +94,7 @@ def sample_log_kernel(
     uniform: Float[Tensor, "*samples receivers senders"],
     temperature: float,
 ) -> Float[Tensor, "*samples receivers senders"]:
-    """log K of a binary Concrete K (Maddison et al. 2017) by reparameterisation.
+    """Log K of a binary Concrete K (Maddison et al. 2017) by reparameterisation.
 
         log K = logsigmoid((logit P + logit u) / τ)
 
@@ -123,7 +119,7 @@ def sample_log_kernel(
 def threshold_log_kernel(
     log_p: Float[Tensor, "*batch receivers senders"],
 ) -> Float[Tensor, "*batch receivers senders"]:
-    """log K with K = 1 where P ≥ ½ and 0 elsewhere."""
+    """Log K with K = 1 where P ≥ ½ and 0 elsewhere."""
     return torch.zeros_like(log_p).masked_fill(log_p < math.log(0.5), -math.inf)
 
 
@@ -203,7 +199,7 @@ class Links(nn.Module):
         receivers: Float[Tensor, "*batch receivers signature"],
         senders: Float[Tensor, "*batch senders signature"],
     ) -> Float[Tensor, "*batch receivers senders"]:
-        """log P of every pair, in float32 or better whatever autocast says."""
+        """Log P of every pair, in float32 or better whatever autocast says."""
         # The meta device, on which models are counted, knows no autocast.
         device = "cpu" if receivers.is_meta else receivers.device.type
         with torch.autocast(device, enabled=False):
@@ -218,7 +214,7 @@ class Links(nn.Module):
         senders: Float[Tensor, "*#batch senders signature"],
         samples: int,
     ) -> Float[Tensor, "*batch receivers senders"]:
-        """log K; with a leading axis of `samples` where it is sampled."""
+        """Log K; with a leading axis of `samples` where it is sampled."""
         log_p = self.log_probabilities(receivers, senders)
         if self.training or self.evaluation == "sample":
             shape = (samples, *log_p.shape[-2:])

@@ -17,8 +17,13 @@ from nacs.attentive.generator import ConditionalGenerator, UnconditionalGenerato
 from nacs.attentive.layers import Propagator, ReadIn, ReadInAttention, ReadOut
 from nacs.attentive.links import Links, importance, strongest_edges
 from nacs.attentive.modulated import ModFFN
-from nacs.attentive.priors import fit_signatures, graph_loss, graphon, match
-from nacs.attentive.priors import sample_graph
+from nacs.attentive.priors import (
+    fit_signatures,
+    graph_loss,
+    graphon,
+    match,
+    sample_graph,
+)
 from nacs.tokenizers import build_tokenizer
 
 __all__ = ["AttentiveCircuit"]
@@ -36,6 +41,9 @@ class AttentiveCircuit(nn.Module):
         >>> model(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
+
+    prior: Tensor
+    labels: Tensor
 
     def __init__(self, config: AttentiveConfig) -> None:
         super().__init__()
@@ -71,7 +79,7 @@ class AttentiveCircuit(nn.Module):
         Args:
             inputs: What the tokenizer takes: images, points, bytes, series.
             keep: False where a ragged input is padding.
-            context: The conditional generator's input, if it has a tokenizer of its own.
+            context: The conditional generator's own input, if it has one.
             context_keep: False where the context is padding.
         """
         tokens, keep = self.tokenizer(inputs, keep)
@@ -145,8 +153,10 @@ class AttentiveCircuit(nn.Module):
         states = circuit.processors.states
         if signatures is None or self.config.graph == "complete":
             return states.new_ones((*states.shape[:-1], states.shape[-2]))
-        links = self.propagators[0].attention.links
-        return links.log_probabilities(signatures, signatures).exp()
+        first = self.propagators[0]
+        assert isinstance(first, Propagator)
+        assert first.attention.links is not None
+        return first.attention.links.log_probabilities(signatures, signatures).exp()
 
     def regulariser(self) -> Float[Tensor, ""]:
         """The graph structure regulariser (eq 6, as a mean); 0 if nothing is learned.
@@ -176,7 +186,9 @@ class AttentiveCircuit(nn.Module):
         Does nothing unless the config says `start="prior"`.
         """
         config = self.config
-        if config.start != "prior" or config.generator == "conditional":
+        if config.start != "prior" or config.graph == "complete":
+            return
+        if not isinstance(self.generator, UnconditionalGenerator):
             return
         signatures = self.generator.processors.signatures
         if signatures is None:

@@ -164,7 +164,5 @@ def preset(name: str) -> AttentiveConfig:
         ValueError: If there is none of that name; lists those there are.
     """
     if name not in PRESETS:
-        raise ValueError(
-            f"there is no preset '{name}'; presets: {', '.join(PRESETS)}."
-        )
+        raise ValueError(f"there is no preset '{name}'; presets: {', '.join(PRESETS)}.")
     return PRESETS[name]()

@@ -193,9 +193,7 @@ def _assign(given: np.ndarray, target: np.ndarray, columns: np.ndarray) -> np.nd
     return linear_sum_assignment(cost)[1]
 
 
-def _relabelled_loss(
-    given: np.ndarray, target: np.ndarray, order: np.ndarray
-) -> float:
+def _relabelled_loss(given: np.ndarray, target: np.ndarray, order: np.ndarray) -> float:
     return float(((given[np.ix_(order, order)] - target) ** 2).mean())
 
 

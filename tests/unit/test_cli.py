@@ -1,0 +1,151 @@
+"""The command line from train to predict, and what it says to bad input."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from nacs.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _float32():
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    arguments = ["train", "digits", "--out", str(folder), "--training.epochs", "2"]
+    assert main([*arguments, "--sizes.modules", "12"]) == 0
+    return folder
+
+
+def said(capsys, *arguments):
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_train_takes_overrides(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["sizes"]["modules"] == 12
+    assert config["training"]["epochs"] == 2
+
+
+def test_evaluate(trained, capsys):
+    figures = json.loads(said(capsys, "evaluate", trained, "--json"))
+    result = json.loads((trained / "result.json").read_text())
+    assert figures["accuracy"] == result["test_accuracy"]
+    assert "accuracy" in said(capsys, "evaluate", trained)
+
+
+def test_predict(trained, capsys):
+    rows = json.loads(said(capsys, "predict", trained, "digits", "--format", "json"))
+    assert len(rows) == 359
+    total = sum(value for key, value in rows[0].items() if key != "id")
+    assert total == pytest.approx(1, abs=1e-5)
+    assert said(capsys, "predict", trained, "digits").startswith("id,")
+
+
+def test_prune(trained, capsys, tmp_path):
+    for index, options in enumerate(
+        (["--keep", "0.25"], ["--edges", "0.1"], ["--max-drop", "0.5"])
+    ):
+        out = tmp_path / str(index)
+        text = said(capsys, "prune", trained, *options, "--out", out, "--json")
+        figures = json.loads(text)
+        again = json.loads(said(capsys, "evaluate", out, "--json"))
+        assert again["accuracy"] == figures["after"]["accuracy"]
+        if index == 0:
+            assert figures["modules"] == 3
+            small, large = (
+                (run / "checkpoint" / "model.safetensors").stat().st_size
+                for run in (out, trained)
+            )
+            assert small < large
+    assert main(["prune", str(trained), "--out", str(tmp_path / "0")]) == 2
+
+
+def test_describe(trained, capsys):
+    figures = json.loads(said(capsys, "describe", trained, "--json"))
+    assert figures["sizes"]["modules"] == 12
+    assert 0 < figures["density"] < 1
+    assert figures["multiply_adds"] > 0
+    text = said(capsys, "describe", "tiny-imagenet", "--model", "perceiver", "--json")
+    assert json.loads(text)["parameters"] == 23_011_240
+    assert "perceiver" in said(capsys, "describe", "--models")
+
+
+def test_data_and_version(capsys):
+    assert "mnist-5k" in said(capsys, "data", "list")
+    assert said(capsys, "--version").strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "there is no verb 'nope'"),
+        (["train", "nowhere.npz"], "nowhere.npz"),
+        (["train", "digits", "--model", "perciever"], "did you mean 'perceiver'"),
+        (["train", "digits", "--preset", "huge"], "presets: "),
+        (["train", "digits", "--training.epochs", "0"], "at least 1"),
+        (["train"], "nacs train --help"),
+        (["train", "digits", "--training.batch", "many"], "many"),
+        (["evaluate", "nowhere", "--nope"], "--nope"),
+        (["evaluate", "nowhere"], "no such folder"),
+        (["predict", "nowhere", "digits"], "no such folder"),
+        (["prune", "nowhere", "--keep", "0.5"], "no such folder"),
+        (["describe", "nowhere"], "no run folder and no preset"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_bad_shares_and_other_data(trained, capsys, tmp_path):
+    assert main(["prune", str(trained), "--keep", "1.5"]) == 2
+    assert "[0, 1]" in capsys.readouterr().err
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, x=np.zeros((40, 6, 6), np.uint8), y=np.arange(40) % 2)
+    assert main(["evaluate", str(trained), "--data", str(wrong)]) == 2
+    assert "does not fit" in capsys.readouterr().err
+
+
+def test_help_starts_quickly():
+    start = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-c", "from nacs.cli import main; main(['--help'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "examples:" in shown.stdout
+    assert time.perf_counter() - start < 2
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, nacs.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "verb", ["train", "evaluate", "predict", "prune", "describe", "data", "demo"]
+)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"nacs {verb}" in capsys.readouterr().out
