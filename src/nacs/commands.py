@@ -3,11 +3,8 @@
 import csv
 import json
 import math
-import re
 import sys
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +17,7 @@ from tyro.conf import Positional
 from nacs import data as datasets
 from nacs.attentive import AttentiveCircuit, drop_modules, eliminate_edges
 from nacs.attentive.presets import PRESETS
+from nacs.console import first_look, parse, say
 from nacs.data.base import Dataset, Split
 from nacs.errors import UserError
 from nacs.flops import multiply_adds
@@ -33,37 +31,6 @@ from nacs.train import predict as logits_of
 from nacs.train import train as run_training
 
 __all__ = ["data", "demo", "describe", "evaluate", "predict", "prune", "train"]
-
-
-def _parse(kind: type[Any], arguments: list[str], verb: str, example: str) -> Any:
-    """Options of one verb; its help shows the example."""
-    description = f"{kind.__doc__}\n\nexample:\n  {example}"
-    complaint = StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(
-                kind, prog=f"nacs {verb}", args=arguments, description=description
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(_one_line(complaint.getvalue(), verb)) from None
-
-
-def _one_line(complaint: str, verb: str) -> str:
-    """Tyro's framed complaint without its frame."""
-    words = re.sub(r"\x1b\[[0-9;]*m|[─-╿]+", " ", complaint).split()
-    return f"{' '.join(words)} (see nacs {verb} --help)"
-
-
-def _say(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(values, indent=2))
-        return
-    width = max(map(len, values), default=0)
-    for name, value in values.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"{name.ljust(width)}  {shown}")
 
 
 @dataclass
@@ -91,7 +58,7 @@ def train(arguments: list[str]) -> None:
     example = "nacs train mnist-5k --preset demo --training.epochs 10"
     plain = [each for each in arguments if each not in {"-h", "--help"}]
     if plain == arguments:
-        first = _first_look(plain)
+        first = first_look(TrainOptions, plain, "train")
         dataset = datasets.load(first.source)
         preset = first.preset or default_preset(dataset)
         sizes = _sized(first.model, preset, dataset)
@@ -107,22 +74,12 @@ def train(arguments: list[str]) -> None:
         kw_only=True,
     )
     kind.__doc__ = TrainOptions.__doc__
-    options = _parse(kind, arguments, "train", example)
+    options = parse(kind, arguments, "train", example)
     dataset = datasets.load(options.source)
     name = Path(options.source).stem
     out = options.out or Path("runs") / f"{name}-{options.model}"
     result = run_training(options.model, options.sizes, dataset, options.training, out)
-    _say(result if options.json else _short(result, out), options.json)
-
-
-def _first_look(arguments: list[str]) -> TrainOptions:
-    """What decides which options there are: source, model, preset."""
-    complaint = StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(TrainOptions, args=arguments, return_unknown_args=True)[0]
-    except SystemExit:
-        raise UserError(_one_line(complaint.getvalue(), "train")) from None
+    say(result if options.json else _short(result, out), options.json)
 
 
 def _sized(model: str, preset: str, dataset: Dataset) -> Any:
@@ -157,7 +114,7 @@ class EvaluateOptions:
 
 def evaluate(arguments: list[str]) -> None:
     """`nacs evaluate`."""
-    options = _parse(
+    options = parse(
         EvaluateOptions, arguments, "evaluate", "nacs evaluate runs/demo --json"
     )
     model, config = load_run(options.run)
@@ -166,7 +123,7 @@ def evaluate(arguments: list[str]) -> None:
         figures = measure(model, dataset.test)
     except ValueError as error:
         raise UserError(f"{dataset.name} does not fit this model: {error}") from error
-    _say(figures, options.json)
+    say(figures, options.json)
 
 
 @dataclass
@@ -185,7 +142,7 @@ class PredictOptions:
 
 def predict(arguments: list[str]) -> None:
     """`nacs predict`."""
-    options = _parse(
+    options = parse(
         PredictOptions, arguments, "predict", "nacs predict runs/demo mnist-5k"
     )
     model, _ = load_run(options.run)
@@ -244,9 +201,7 @@ class PruneOptions:
 
 def prune(arguments: list[str]) -> None:
     """`nacs prune`."""
-    options = _parse(
-        PruneOptions, arguments, "prune", "nacs prune runs/demo --keep 0.2"
-    )
+    options = parse(PruneOptions, arguments, "prune", "nacs prune runs/demo --keep 0.2")
     for name, share in (("keep", options.keep), ("edges", options.edges)):
         if not 0 <= share <= 1:
             raise UserError(f"--{name} must lie in [0, 1], got {share}.")
@@ -271,7 +226,7 @@ def prune(arguments: list[str]) -> None:
         "after": measure(smaller, dataset.test),
     }
     write_json(out / "result.json", figures)
-    _say(figures | {"run": str(out)}, options.json)
+    say(figures | {"run": str(out)}, options.json)
 
 
 def _pruned(
@@ -314,11 +269,11 @@ class DescribeOptions:
 
 def describe(arguments: list[str]) -> None:
     """`nacs describe`."""
-    options = _parse(
+    options = parse(
         DescribeOptions, arguments, "describe", "nacs describe tiny-imagenet"
     )
     if options.models:
-        _say({"models": list(MODELS), "presets": list(PRESETS)}, options.json)
+        say({"models": list(MODELS), "presets": list(PRESETS)}, options.json)
         return
     if Path(options.what).is_dir():
         model, config = load_run(Path(options.what))
@@ -338,7 +293,7 @@ def describe(arguments: list[str]) -> None:
         )
     figures |= _figures(model)
     sizes = asdict(model.config)  # pyright: ignore[reportArgumentType]
-    _say(figures | ({"sizes": sizes} if options.json else sizes), options.json)
+    say(figures | ({"sizes": sizes} if options.json else sizes), options.json)
 
 
 def _figures(model: nn.Module) -> dict[str, Any]:
@@ -368,8 +323,8 @@ class DataOptions:
 
 def data(arguments: list[str]) -> None:
     """`nacs data list`."""
-    options = _parse(DataOptions, arguments, "data", "nacs data list")
-    _say(dict(datasets.NAMES), options.json)
+    options = parse(DataOptions, arguments, "data", "nacs data list")
+    say(dict(datasets.NAMES), options.json)
 
 
 @dataclass
@@ -393,7 +348,7 @@ def demo(arguments: list[str]) -> None:
     """`nacs demo`."""
     from nacs.demo import demo as run_demo
 
-    options = _parse(DemoOptions, arguments, "demo", "nacs demo --seed 1")
+    options = parse(DemoOptions, arguments, "demo", "nacs demo --seed 1")
     run_demo(
         options.out,
         seed=options.seed,
