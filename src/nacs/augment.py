@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["mix", "soften"]
+__all__ = ["mix", "shifted", "soften"]
 
 
 def soften(
@@ -74,3 +74,22 @@ def _pasted(
     images = images.clone()
     images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
     return images, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def shifted(
+    images: Float[Tensor, "batch channels height width"], pixels: int
+) -> Float[Tensor, "batch channels height width"]:
+    """Every image moved by up to `pixels` each way; its border is repeated.
+
+    Args:
+        images: The batch.
+        pixels: Largest move; 0 for none.
+    """
+    if not pixels:
+        return images
+    height, width = images.shape[-2:]
+    moves = torch.randint(-pixels, pixels + 1, (2, len(images), 1))
+    rows = (torch.arange(height) + moves[0]).clamp(0, height - 1).to(images.device)
+    columns = (torch.arange(width) + moves[1]).clamp(0, width - 1).to(images.device)
+    moved = torch.take_along_dim(images, rows[:, None, :, None], 2)
+    return torch.take_along_dim(moved, columns[:, None, None, :], 3)

@@ -22,9 +22,15 @@ from nacs.train import TrainConfig, evaluate, train
 __all__ = ["DEMO_TRAINING", "demo", "drop_curve", "module_spread"]
 
 DEMO_TRAINING = TrainConfig(
-    epochs=30, batch=64, learning_rate=2e-3, warmup_epochs=2, signature_rate=10.0
+    epochs=30,
+    batch=64,
+    learning_rate=2e-3,
+    warmup_epochs=2,
+    signature_rate=10.0,
+    label_smoothing=0.1,
+    shift=2,
 )
-"""Reaches at least 95 % on the 1,000 test digits in every seed tried."""
+"""How both models of the demo are trained."""
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of the modules that are dropped, from none to nearly all."""

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nacs.augment import mix
+from nacs.augment import mix, shifted
 from nacs.data.base import Batch, Dataset, Split
 from nacs.errors import UserError
 from nacs.models import lookup
@@ -80,6 +80,9 @@ class TrainConfig:
 
     cutmix: float = 0.0
     """CutMix's Beta parameter, for images; 0 for none."""
+
+    shift: int = 0
+    """Largest random move of training images, in pixels."""
 
     patience: int = 0
     """Epochs without a better validation loss until it stops; 0 for never."""
@@ -219,8 +222,9 @@ class _Run:
             group["lr"] = rate * group["factor"]
         classes = len(self.dataset.classes)
         inputs, targets = batch.inputs, batch.targets
+        images = self.dataset.kind == "image"
+        inputs = shifted(inputs, config.shift) if images else inputs
         if classes:
-            images = self.dataset.kind == "image"
             inputs, targets = mix(
                 inputs,
                 targets,

@@ -14,7 +14,7 @@ import torch
 
 from nacs import data
 from nacs.attentive import presets
-from nacs.augment import mix
+from nacs.augment import mix, shifted
 from nacs.errors import UserError
 from nacs.optim import parameter_groups
 from nacs.runs import claim, load_run, load_tensors, read_json, write_json
@@ -137,6 +137,7 @@ def test_early_stopping(tmp_path, digits):
     [
         {"label_smoothing": 0.1},
         {"mixup": 0.8},
+        {"shift": 2},
         {"cutmix": 1.0},
         {"mixup": 0.8, "cutmix": 1.0},
         {"precision": "bf16"},
@@ -163,6 +164,17 @@ def test_mixed_targets_are_distributions():
     same_images, hard = mix(images, targets, classes=10)
     assert same_images is images
     assert hard is targets
+
+
+def test_shifted_images_hold_the_same_pixels():
+    image = torch.zeros(64, 1, 8, 8)
+    image[:, :, 4, 4] = 1
+    moved = shifted(image, 2)
+    torch.testing.assert_close(moved.sum((1, 2, 3)), torch.ones(64))
+    places = {tuple(each.nonzero()[0].tolist()) for each in moved}
+    assert {min(p[1] for p in places), max(p[1] for p in places)} == {2, 6}
+    assert len(places) > 10
+    assert shifted(image, 0) is image
 
 
 def test_weight_decay_spares_codes_signatures_and_vectors():
