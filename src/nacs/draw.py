@@ -86,7 +86,7 @@ def draw_drops(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) ->
         axes.set_xlabel("modules dropped, %")
         axes.grid(alpha=0.3)
         axes.legend()
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 102)
     _save(figure, path)
 
 
