@@ -20,14 +20,14 @@ from nacs.attentive.presets import PRESETS
 from nacs.console import first_look, parse, say
 from nacs.data.base import Dataset, Split
 from nacs.errors import UserError
+from nacs.evaluation import evaluate as measure
+from nacs.evaluation import predict as logits_of
 from nacs.flops import multiply_adds
 from nacs.graph import circuit_graph
 from nacs.models import MODELS, count_parameters, lookup
 from nacs.runs import load_run, read_json, save_run, write_json
 from nacs.tasks import default_preset, tokenizer_for
 from nacs.train import TrainConfig
-from nacs.train import evaluate as measure
-from nacs.train import predict as logits_of
 from nacs.train import train as run_training
 
 __all__ = ["data", "demo", "describe", "evaluate", "predict", "prune", "train"]

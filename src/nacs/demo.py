@@ -14,10 +14,11 @@ from nacs import data
 from nacs.attentive import AttentiveCircuit, drop_modules, presets
 from nacs.data.base import Dataset, Split
 from nacs.draw import draw_drops, draw_graph
+from nacs.evaluation import evaluate
 from nacs.graph import circuit_graph
 from nacs.models import count_parameters
 from nacs.runs import write_json
-from nacs.train import TrainConfig, evaluate, train
+from nacs.train import TrainConfig, train
 
 __all__ = ["DEMO_TRAINING", "demo", "drop_curve", "module_spread"]
 

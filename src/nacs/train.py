@@ -8,6 +8,7 @@ Every epoch starts from a seed of its own, so a run that is killed at any moment
 started again ends with the numbers of one that never was.
 """
 
+import copy
 import json
 import math
 import time
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nacs.augment import mix, shifted
-from nacs.data.base import Batch, Dataset, Split
+from nacs.data.base import Batch, Dataset
 from nacs.errors import UserError
+from nacs.evaluation import evaluate, moved
 from nacs.models import lookup
 from nacs.optim import learning_rate, parameter_groups
 from nacs.runs import (
@@ -38,7 +40,7 @@ from nacs.runs import (
     write_json,
 )
 
-__all__ = ["TrainConfig", "evaluate", "predict", "train"]
+__all__ = ["TrainConfig", "train"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +83,10 @@ class TrainConfig:
     cutmix: float = 0.0
     """CutMix's Beta parameter, for images; 0 for none."""
 
+    ema: float = 0.0
+    """Decay per step of an average of the weights, which is then what is measured and
+    kept; 0 for none, 0.999 is usual."""
+
     shift: int = 0
     """Largest random move of training images, in pixels."""
 
@@ -99,6 +105,8 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must be at least 1, got {getattr(self, name)}."
                 )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"`ema` must lie in [0, 1), got {self.ema}.")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(
                 f"`learning_rate` must be positive, got {self.learning_rate}; 1e-3 is "
@@ -150,10 +158,13 @@ class _Run:
         )
         self.epoch, self.seconds, self.best, self.stale = 0, 0.0, math.inf, 0
         self.done = False
+        self.kept = copy.deepcopy(self.bare) if config.ema else self.bare
         if not self._resume():
             prepare = getattr(self.bare, "prepare", None)
             if prepare is not None:
                 prepare()
+            self.kept.load_state_dict(self.bare.state_dict())
+        self.kept.to(self.accelerator.device)
         self.model: nn.Module = self.accelerator.prepare_model(self.bare)
 
     def finish(self) -> dict[str, Any]:
@@ -166,12 +177,12 @@ class _Run:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
-        result = evaluate(self.bare, self.dataset.test, batch=config.batch)
+        result = evaluate(self.kept, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if self.accelerator.is_main_process:
-            save_run(self.out, self.described, self.bare)
+            save_run(self.out, self.described, self.kept)
             write_json(self.out / "data.json", _data_facts(self.dataset))
             write_json(self.out / "result.json", result)
         return result
@@ -193,7 +204,7 @@ class _Run:
             losses.append(self._step(batch, rate, step))
         self.epoch += 1
         self.seconds += time.perf_counter() - start
-        val = evaluate(self.bare, self.dataset.val, batch=config.batch)
+        val = evaluate(self.kept, self.dataset.val, batch=config.batch)
         row = {"epoch": self.epoch, "loss": torch.stack(losses).mean().item()}
         row |= {f"val_{key}": value for key, value in val.items()}
         row |= {**_graph_figures(self.bare), "seconds": self.seconds}
@@ -214,7 +225,7 @@ class _Run:
         for chosen in order.split(config.batch):
             mine = chosen[rank::world] if len(chosen) >= world else chosen
             batch = self.dataset.train.batch(mine.numpy())
-            yield _moved(batch, self.accelerator.device)
+            yield moved(batch, self.accelerator.device)
 
     def _step(self, batch: Batch, rate: float, step: int) -> Tensor:
         config = self.config
@@ -252,11 +263,29 @@ class _Run:
         if config.clip:
             nn.utils.clip_grad_norm_(self.bare.parameters(), config.clip)
         self.optimiser.step()
+        self._average()
         return loss.detach()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the kept weights towards the trained ones."""
+        if self.kept is self.bare:
+            return
+        for kept, now in zip(
+            self.kept.state_dict().values(),
+            self.bare.state_dict().values(),
+            strict=True,
+        ):
+            if kept.is_floating_point():
+                kept.lerp_(now, 1 - self.config.ema)
+            else:
+                kept.copy_(now)
 
     def _save(self, row: dict[str, Any]) -> None:
         """Everything to go on from, in one file; the metrics follow it."""
         state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
+        if self.kept is not self.bare:
+            state |= {f"kept.{k}": v for k, v in self.kept.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
         progress = [self.epoch, self.stale, int(self.done)]
@@ -264,7 +293,7 @@ class _Run:
         state["figures"] = torch.tensor([self.seconds, self.best], dtype=torch.float64)
         old = _metrics(self.out, self.epoch - 1)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
-        save_run(self.out, self.described, self.bare)
+        save_run(self.out, self.described, self.kept)
         text = "".join(json.dumps(each) + "\n" for each in [*old, row])
         (self.out / "metrics.jsonl").write_text(text, encoding="utf-8")
 
@@ -282,6 +311,9 @@ class _Run:
         state = load_tensors(path)
         model = {k[6:]: v for k, v in state.items() if k.startswith("model.")}
         self.bare.load_state_dict(model)
+        if self.kept is not self.bare:
+            kept = {k[5:]: v for k, v in state.items() if k.startswith("kept.")}
+            self.kept.load_state_dict(kept)
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimiser."):
@@ -316,10 +348,6 @@ def _metrics(out: Path, epochs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return Batch(*(None if each is None else each.to(device) for each in batch))  # pyright: ignore[reportArgumentType]
-
-
 def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:
     """Cross-entropy in nats for classes, mean squared error for numbers."""
     if classes:
@@ -342,39 +370,3 @@ def _graph_figures(model: nn.Module) -> dict[str, float]:
         figures["graph_loss"] = model.regulariser().item()  # pyright: ignore[reportCallIssue]
         figures["link_spread"] = p.std().item()
     return figures
-
-
-@torch.no_grad()
-def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
-    """Logits, or regression targets, of every sample of a split, in float32."""
-    was_training, device = model.training, next(model.parameters()).device
-    dtype = next(model.parameters()).dtype
-    model.eval()
-    rows: list[Tensor] = []
-    for start in range(0, len(split), batch):
-        chosen = range(start, min(start + batch, len(split)))
-        part = _moved(split.batch(chosen), device)
-        inputs = part.inputs
-        inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
-        logits = model(inputs, part.keep, part.context, part.context_keep)
-        rows.append(logits.float().cpu())
-    model.train(was_training)
-    return torch.cat(rows)
-
-
-def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, float]:
-    """Loss and accuracy (classes), or loss and root mean squared error (numbers).
-
-    Raises:
-        UserError: If the split is empty.
-    """
-    if not len(split):
-        raise UserError("cannot evaluate on an empty split; give more data.")
-    logits = predict(model, split, batch=batch)
-    targets = torch.from_numpy(split.targets)
-    if targets.is_floating_point():
-        loss = F.mse_loss(logits.view(targets.shape), targets.float()).item()
-        return {"loss": loss, "rmse": math.sqrt(loss), "count": len(split)}
-    loss = F.cross_entropy(logits, targets).item()
-    accuracy = (logits.argmax(-1) == targets).double().mean().item()
-    return {"loss": loss, "accuracy": accuracy, "count": len(split)}

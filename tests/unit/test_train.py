@@ -16,9 +16,10 @@ from nacs import data
 from nacs.attentive import presets
 from nacs.augment import mix, shifted
 from nacs.errors import UserError
+from nacs.evaluation import evaluate
 from nacs.optim import parameter_groups
 from nacs.runs import claim, load_run, load_tensors, read_json, write_json
-from nacs.train import TrainConfig, evaluate, train
+from nacs.train import TrainConfig, train
 
 CONFIG = TrainConfig(epochs=2, batch=32, learning_rate=3e-3)
 
@@ -138,6 +139,7 @@ def test_early_stopping(tmp_path, digits):
         {"label_smoothing": 0.1},
         {"mixup": 0.8},
         {"shift": 2},
+        {"ema": 0.9},
         {"cutmix": 1.0},
         {"mixup": 0.8, "cutmix": 1.0},
         {"precision": "bf16"},
@@ -152,6 +154,19 @@ def test_signatures_start_from_the_prior(tmp_path, digits):
     sizes = replace(presets.tiny(), start="prior", graph="frozen", module_dropout=0.5)
     run(tmp_path, digits, replace(CONFIG, epochs=1), sizes)
     assert np.isfinite(read_json(tmp_path / "result.json")["test_loss"])
+
+
+def test_averaged_weights_trail_the_trained_ones(tmp_path, digits):
+    config = replace(CONFIG, epochs=2, ema=0.9)
+    run(tmp_path / "averaged", digits, config)
+    run(tmp_path / "plain", digits, replace(CONFIG, epochs=2))
+    averaged, plain = (numbers(tmp_path / name) for name in ("averaged", "plain"))
+    assert not same(averaged, plain)
+    state = load_tensors(tmp_path / "averaged" / "checkpoint" / "training.safetensors")
+    trained = {k[6:]: v for k, v in state.items() if k.startswith("model.")}
+    assert same(trained, plain)
+    kept = {k[5:]: v for k, v in state.items() if k.startswith("kept.")}
+    assert same(kept, averaged)
 
 
 def test_mixed_targets_are_distributions():

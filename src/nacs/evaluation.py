@@ -1,0 +1,53 @@
+"""Run a model over a split: predictions, loss, accuracy."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nacs.data.base import Batch, Split
+from nacs.errors import UserError
+
+__all__ = ["evaluate", "moved", "predict"]
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    return Batch(*(None if each is None else each.to(device) for each in batch))  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
+    """Logits, or regression targets, of every sample of a split, in float32."""
+    was_training, device = model.training, next(model.parameters()).device
+    dtype = next(model.parameters()).dtype
+    model.eval()
+    rows: list[Tensor] = []
+    for start in range(0, len(split), batch):
+        chosen = range(start, min(start + batch, len(split)))
+        part = moved(split.batch(chosen), device)
+        inputs = part.inputs
+        inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+        logits = model(inputs, part.keep, part.context, part.context_keep)
+        rows.append(logits.float().cpu())
+    model.train(was_training)
+    return torch.cat(rows)
+
+
+def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, float]:
+    """Loss and accuracy (classes), or loss and root mean squared error (numbers).
+
+    Raises:
+        UserError: If the split is empty.
+    """
+    if not len(split):
+        raise UserError("cannot evaluate on an empty split; give more data.")
+    logits = predict(model, split, batch=batch)
+    targets = torch.from_numpy(split.targets)
+    if targets.is_floating_point():
+        loss = F.mse_loss(logits.view(targets.shape), targets.float()).item()
+        return {"loss": loss, "rmse": math.sqrt(loss), "count": len(split)}
+    loss = F.cross_entropy(logits, targets).item()
+    accuracy = (logits.argmax(-1) == targets).double().mean().item()
+    return {"loss": loss, "accuracy": accuracy, "count": len(split)}
