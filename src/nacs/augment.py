@@ -1,6 +1,10 @@
-"""Mixup, CutMix and label smoothing, as soft targets.
+"""What training does to a batch: shifts, RandAugment, erasing, mixup, CutMix.
+
+    shifted  →  RandAugment  →  erased  →  mixup or CutMix, with smoothed targets
 
 References:
+    Cubuk et al., RandAugment, 2020. https://arxiv.org/abs/1909.13719
+    Zhong et al., Random Erasing, 2020. https://arxiv.org/abs/1708.04896
     Zhang et al., mixup, 2018. https://arxiv.org/abs/1710.09412
     Yun et al., CutMix, 2019. https://arxiv.org/abs/1905.04899
 """
@@ -10,7 +14,77 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["mix", "shifted", "soften"]
+from nacs.data.base import Array, Batch, Dataset
+from nacs.errors import UserError
+from nacs.recipe import TrainConfig
+
+__all__ = ["augmented", "distorted", "mix", "shifted", "soften"]
+
+
+def augmented(
+    batch: Batch, dataset: Dataset, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of a training batch; unchanged if nothing is asked for.
+
+    Raises:
+        UserError: If RandAugment or erasing is asked for and kornia is missing.
+    """
+    inputs, targets, images = batch.inputs, batch.targets, dataset.kind == "image"
+    if images:
+        inputs = shifted(inputs, config.shift)
+    if images and (config.randaugment or config.erasing):
+        mean = _like(dataset.train.mean, inputs, otherwise=0.0)
+        deviation = _like(dataset.train.deviation, inputs, otherwise=1.0)
+        pixels = inputs * deviation + mean
+        pixels = distorted(pixels, config.randaugment, config.erasing, fill=mean)
+        inputs = (pixels - mean) / deviation
+    if not dataset.classes:
+        return inputs, targets
+    return mix(
+        inputs,
+        targets,
+        classes=len(dataset.classes),
+        smoothing=config.label_smoothing,
+        mixup=config.mixup if batch.keep is None else 0.0,
+        cutmix=config.cutmix if images else 0.0,
+    )
+
+
+def _like(scale: Array | None, inputs: Tensor, *, otherwise: float) -> Tensor:
+    return torch.as_tensor(otherwise if scale is None else scale).to(inputs)
+
+
+def distorted(
+    pixels: Float[Tensor, "batch channels height width"],
+    magnitude: int,
+    erasing: float,
+    *,
+    fill: Tensor,
+) -> Float[Tensor, "batch channels height width"]:
+    """RandAugment (two operations a batch) and random erasing, by kornia.
+
+    Args:
+        pixels: Values in [0, 1].
+        magnitude: Of RandAugment, below 30; 0 for none.
+        erasing: Probability that an image loses a rectangle.
+        fill: What the rectangle becomes; broadcasts against an image.
+
+    Raises:
+        UserError: If kornia is missing.
+    """
+    try:
+        from kornia.augmentation import RandomErasing
+        from kornia.augmentation.auto import RandAugment
+    except ImportError as error:
+        raise UserError(
+            "`randaugment` and `erasing` need kornia: pip install 'nacs[vision]'."
+        ) from error
+    if magnitude:
+        pixels = RandAugment(n=2, m=magnitude)(pixels.clamp(0, 1))
+    if erasing:
+        hole = RandomErasing(p=erasing)(torch.ones_like(pixels))
+        pixels = torch.where(hole > 0, pixels, fill)
+    return pixels
 
 
 def soften(

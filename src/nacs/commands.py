@@ -25,9 +25,9 @@ from nacs.evaluation import predict as logits_of
 from nacs.flops import multiply_adds
 from nacs.graph import circuit_graph
 from nacs.models import MODELS, count_parameters, lookup
+from nacs.recipe import TrainConfig
 from nacs.runs import load_run, read_json, save_run, write_json
 from nacs.tasks import default_preset, tokenizer_for
-from nacs.train import TrainConfig
 from nacs.train import train as run_training
 
 __all__ = ["data", "demo", "describe", "evaluate", "predict", "prune", "train"]

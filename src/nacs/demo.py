@@ -17,8 +17,9 @@ from nacs.draw import draw_drops, draw_graph
 from nacs.evaluation import evaluate
 from nacs.graph import circuit_graph
 from nacs.models import count_parameters
+from nacs.recipe import TrainConfig
 from nacs.runs import write_json
-from nacs.train import TrainConfig, train
+from nacs.train import train
 
 __all__ = ["DEMO_TRAINING", "demo", "drop_curve", "module_spread"]
 

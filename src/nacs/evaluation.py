@@ -12,24 +12,27 @@ from nacs.errors import UserError
 __all__ = ["evaluate", "moved", "predict"]
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
-    return Batch(*(None if each is None else each.to(device) for each in batch))  # pyright: ignore[reportArgumentType]
+def moved(batch: Batch, like: Tensor) -> Batch:
+    """The batch on the device of a parameter, its floating inputs of that type."""
+
+    def move(each: Tensor | None) -> Tensor | None:
+        if each is None or not each.is_floating_point():
+            return None if each is None else each.to(like.device)
+        return each.to(like)
+
+    return Batch(*map(move, batch))  # pyright: ignore[reportArgumentType]
 
 
 @torch.no_grad()
 def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
     """Logits, or regression targets, of every sample of a split, in float32."""
-    was_training, device = model.training, next(model.parameters()).device
-    dtype = next(model.parameters()).dtype
+    was_training, like = model.training, next(model.parameters())
     model.eval()
     rows: list[Tensor] = []
     for start in range(0, len(split), batch):
         chosen = range(start, min(start + batch, len(split)))
-        part = moved(split.batch(chosen), device)
-        inputs = part.inputs
-        inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
-        logits = model(inputs, part.keep, part.context, part.context_keep)
+        part = moved(split.batch(chosen), like)
+        logits = model(part.inputs, part.keep, part.context, part.context_keep)
         rows.append(logits.float().cpu())
     model.train(was_training)
     return torch.cat(rows)

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,9 +34,11 @@ __all__ = [
     "load_tensors",
     "provenance",
     "read_json",
+    "read_metrics",
     "save_run",
     "save_tensors",
     "write_json",
+    "write_metrics",
 ]
 
 
@@ -72,6 +74,25 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """
     with _written(path) as beside:
         beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write one line of JSON a row, in one step.
+
+    Raises:
+        UserError: If the disk is full or the folder cannot be written.
+    """
+    with _written(path) as beside:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        beside.write_text(lines, encoding="utf-8")
+
+
+def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
+    """Rows of the first epochs, or all; none where there is no file yet."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[:epochs]]
 
 
 def read_json(path: Path) -> dict[str, Any]:

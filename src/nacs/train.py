@@ -13,9 +13,9 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,95 +23,28 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nacs.augment import mix, shifted
+from nacs.attentive.links import cosine_distance
+from nacs.augment import augmented
 from nacs.data.base import Batch, Dataset
 from nacs.errors import UserError
 from nacs.evaluation import evaluate, moved
 from nacs.models import lookup
-from nacs.optim import learning_rate, parameter_groups
+from nacs.optim import learning_rate, parameter_groups, repeated_augmentation
+from nacs.recipe import TrainConfig
 from nacs.runs import (
     claim,
     describe_run,
     load_tensors,
     provenance,
     read_json,
+    read_metrics,
     save_run,
     save_tensors,
     write_json,
+    write_metrics,
 )
 
 __all__ = ["TrainConfig", "train"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """How a model is trained."""
-
-    epochs: int = 30
-    """Passes over the training split."""
-
-    batch: int = 64
-    """Samples a step, over all processes."""
-
-    learning_rate: float = 1e-3
-    """Highest rate of AdamW."""
-
-    min_learning_rate: float = 1e-5
-    """Rate at the end of the cosine."""
-
-    warmup_epochs: float = 1.0
-    """Epochs in which the rate rises linearly."""
-
-    weight_decay: float = 0.05
-    """Not on codes, signatures, positions and parameters of one dimension."""
-
-    signature_rate: float = 1.0
-    """Factor on the learning rate of signatures."""
-
-    clip: float = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
-
-    graph_weight: float = 0.1
-    """Weight of the graph structure regulariser, a mean over pairs."""
-
-    label_smoothing: float = 0.0
-    """Share of the target spread over all classes."""
-
-    mixup: float = 0.0
-    """Mixup's Beta parameter; 0 for none."""
-
-    cutmix: float = 0.0
-    """CutMix's Beta parameter, for images; 0 for none."""
-
-    ema: float = 0.0
-    """Decay per step of an average of the weights, which is then what is measured and
-    kept; 0 for none, 0.999 is usual."""
-
-    shift: int = 0
-    """Largest random move of training images, in pixels."""
-
-    patience: int = 0
-    """Epochs without a better validation loss until it stops; 0 for never."""
-
-    precision: Literal["no", "bf16"] = "no"
-    """Autocast of the forward pass."""
-
-    seed: int = 0
-    """Of weights, batches and noise."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"`ema` must lie in [0, 1), got {self.ema}.")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ValueError(
-                f"`learning_rate` must be positive, got {self.learning_rate}; 1e-3 is "
-                "a good start."
-            )
 
 
 def train(
@@ -133,18 +66,25 @@ def train(
         UserError: If the folder is in use or belongs to another run, if the loss is
             not finite, or if the disk is full.
     """
-    with claim(out):
-        return _Run(name, sizes, dataset, config, out).finish()
+    accelerator = Accelerator()
+    with claim(out) if accelerator.is_main_process else nullcontext():
+        return _Run(accelerator, name, sizes, dataset, config, out).finish()
 
 
 class _Run:
     """The state of one training: model, optimiser, epoch, best validation loss."""
 
     def __init__(
-        self, name: str, sizes: Any, dataset: Dataset, config: TrainConfig, out: Path
+        self,
+        accelerator: Accelerator,
+        name: str,
+        sizes: Any,
+        dataset: Dataset,
+        config: TrainConfig,
+        out: Path,
     ) -> None:
         self.dataset, self.config, self.out = dataset, config, out
-        self.accelerator = Accelerator()
+        self.accelerator = accelerator
         self.described = describe_run(name, sizes, config, dataset.name)
         torch.manual_seed(config.seed)
         self.bare: nn.Module = lookup(name).build(sizes)
@@ -166,6 +106,8 @@ class _Run:
             self.kept.load_state_dict(self.bare.state_dict())
         self.kept.to(self.accelerator.device)
         self.model: nn.Module = self.accelerator.prepare_model(self.bare)
+        main = accelerator.is_main_process
+        self.board = _board(out, self.epoch) if config.tensorboard and main else None
 
     def finish(self) -> dict[str, Any]:
         """All remaining epochs, then the test."""
@@ -189,11 +131,12 @@ class _Run:
 
     def _one_epoch(self) -> dict[str, Any]:
         config, start = self.config, time.perf_counter()
-        torch.manual_seed(config.seed * 1_000_003 + self.epoch)
+        rank = self.accelerator.process_index  # every process has noise of its own
+        torch.manual_seed(config.seed * 1_000_003 + rank * 500_009 + self.epoch)
         self.model.train()
         losses: list[Tensor] = []
         steps = -(-len(self.dataset.train) // config.batch)
-        for step, batch in enumerate(self._batches()):
+        for step, (batch, weight) in enumerate(self._batches()):
             rate = learning_rate(
                 self.epoch + step / steps,
                 epochs=config.epochs,
@@ -201,11 +144,12 @@ class _Run:
                 least=config.min_learning_rate,
                 warmup_epochs=config.warmup_epochs,
             )
-            losses.append(self._step(batch, rate, step))
+            losses.append(self._step(batch, weight, rate, step))
         self.epoch += 1
         self.seconds += time.perf_counter() - start
         val = evaluate(self.kept, self.dataset.val, batch=config.batch)
-        row = {"epoch": self.epoch, "loss": torch.stack(losses).mean().item()}
+        loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
+        row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
         row |= {**_graph_figures(self.bare), "seconds": self.seconds}
         self.stale = 0 if val["loss"] < self.best else self.stale + 1
@@ -216,38 +160,40 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return row
 
-    def _batches(self) -> Iterator[Batch]:
-        """This process's share of every batch of a seeded permutation."""
-        config, count = self.config, len(self.dataset.train)
-        generator = torch.Generator().manual_seed(config.seed * 7919 + self.epoch)
-        order = torch.randperm(count, generator=generator)
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        for chosen in order.split(config.batch):
-            mine = chosen[rank::world] if len(chosen) >= world else chosen
-            batch = self.dataset.train.batch(mine.numpy())
-            yield moved(batch, self.accelerator.device)
+    def _batches(self) -> Iterator[tuple[Batch, float]]:
+        """This process's share of every batch, and the weight of its mean loss.
 
-    def _step(self, batch: Batch, rate: float, step: int) -> Tensor:
+        The processes' weighted losses average to the mean over the whole batch.
+        """
+        config = self.config
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        for chosen in self._order().split(config.batch):
+            mine, weight = chosen, 1.0
+            if len(chosen) >= world:
+                mine = chosen[rank::world]
+                weight = len(mine) * world / len(chosen)
+            batch = self.dataset.train.batch(mine.numpy())
+            yield moved(batch, next(self.bare.parameters())), weight
+
+    def _order(self) -> Tensor:
+        """The samples of this epoch, as many as there are."""
+        config, count = self.config, len(self.dataset.train)
+        seed = config.seed * 7919 + self.epoch
+        if config.repeats > 1:
+            return repeated_augmentation(count, epoch=seed, repeats=config.repeats)
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+    def _step(self, batch: Batch, weight: float, rate: float, step: int) -> Tensor:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         classes = len(self.dataset.classes)
-        inputs, targets = batch.inputs, batch.targets
-        images = self.dataset.kind == "image"
-        inputs = shifted(inputs, config.shift) if images else inputs
-        if classes:
-            inputs, targets = mix(
-                inputs,
-                targets,
-                classes=classes,
-                smoothing=config.label_smoothing,
-                mixup=config.mixup,
-                cutmix=config.cutmix if images else 0.0,
-            )
+        inputs, targets = augmented(batch, self.dataset, config)
         device, low = self.accelerator.device.type, config.precision == "bf16"
         with torch.autocast(device, torch.bfloat16, enabled=low):
             logits = self.model(inputs, batch.keep, batch.context, batch.context_keep)
-        loss = _loss(logits.float(), targets, classes=bool(classes))
+        logits = logits.float() if low else logits
+        loss = weight * _loss(logits, targets, classes=bool(classes))
         regulariser = getattr(self.bare, "regulariser", None)
         if regulariser is not None and config.graph_weight:
             loss = loss + config.graph_weight * regulariser()
@@ -291,11 +237,15 @@ class _Run:
         progress = [self.epoch, self.stale, int(self.done)]
         state["progress"] = torch.tensor(progress)
         state["figures"] = torch.tensor([self.seconds, self.best], dtype=torch.float64)
-        old = _metrics(self.out, self.epoch - 1)
+        metrics = self.out / "metrics.jsonl"
+        rows = [*read_metrics(metrics, self.epoch - 1), row]
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
         save_run(self.out, self.described, self.kept)
-        text = "".join(json.dumps(each) + "\n" for each in [*old, row])
-        (self.out / "metrics.jsonl").write_text(text, encoding="utf-8")
+        write_metrics(metrics, rows)
+        if self.board is not None:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, self.epoch)
+            self.board.flush()
 
     def _resume(self) -> bool:
         """Go on from the last finished epoch, if the folder has one."""
@@ -327,25 +277,22 @@ class _Run:
         return True
 
 
+def _board(out: Path, epoch: int) -> Any:
+    """A writer for TensorBoard that goes on after this epoch."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "`tensorboard` is not installed: pip install 'nacs[logging]'."
+        ) from error
+    return SummaryWriter(out / "tensorboard", purge_step=epoch + 1)
+
+
 def _data_facts(dataset: Dataset) -> dict[str, Any]:
     """What a later `predict` must know of the data: its classes and its scale."""
     scale = {"mean": dataset.train.mean, "deviation": dataset.train.deviation}
     facts = {k: None if v is None else v.tolist() for k, v in scale.items()}
     return facts | {"kind": dataset.kind, "classes": list(dataset.classes)}
-
-
-def _metrics(out: Path, epochs: int) -> list[dict[str, Any]]:
-    """Lines of the first epochs; what a killed run wrote after them is dropped."""
-    path = out / "metrics.jsonl"
-    if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines()[:epochs]:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:
@@ -366,7 +313,9 @@ def _graph_figures(model: nn.Module) -> dict[str, float]:
     count = len(p)
     off = (p.sum() - p.diagonal().sum()) / max(1, count * (count - 1))
     figures = {"density": off.item()}
-    if getattr(config, "graph", "") == "learned":
-        figures["graph_loss"] = model.regulariser().item()  # pyright: ignore[reportCallIssue]
-        figures["link_spread"] = p.std().item()
+    figures["graph_loss"] = model.regulariser().item()  # pyright: ignore[reportCallIssue]
+    signatures = model.generator(None, None).processors.signatures  # pyright: ignore[reportCallIssue]
+    if signatures is not None:
+        apart = cosine_distance(signatures, signatures)
+        figures["signature_spread"] = (apart.sum() / max(1, count * (count - 1))).item()
     return figures

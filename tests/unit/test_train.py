@@ -18,8 +18,9 @@ from nacs.augment import mix, shifted
 from nacs.errors import UserError
 from nacs.evaluation import evaluate
 from nacs.optim import parameter_groups
+from nacs.recipe import TrainConfig
 from nacs.runs import claim, load_run, load_tensors, read_json, write_json
-from nacs.train import TrainConfig, train
+from nacs.train import train
 
 CONFIG = TrainConfig(epochs=2, batch=32, learning_rate=3e-3)
 
@@ -81,7 +82,8 @@ from dataclasses import replace
 from pathlib import Path
 from nacs import data
 from nacs.attentive import presets
-from nacs.train import TrainConfig, train
+from nacs.recipe import TrainConfig
+from nacs.train import train
 torch.set_num_threads(1)
 whole = data.load("digits")
 digits = replace(whole, train=whole.train.take(range(0, len(whole.train), 8)))

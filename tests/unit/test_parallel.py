@@ -1,0 +1,66 @@
+"""Two processes train to the same numbers as one with twice the batch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nacs.runs import load_tensors, read_metrics
+
+PROGRAM = """
+import sys, torch
+from accelerate import PartialState
+from dataclasses import replace
+from pathlib import Path
+from nacs import data
+from nacs.attentive import links, presets
+from nacs.recipe import TrainConfig
+from nacs.train import train
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
+digits = data.load("digits")
+# 205 samples in batches of 32: the last batch is ragged, and odd.
+digits = replace(digits, train=digits.train.take(range(205)))
+sizes = presets.tiny()
+# Every process draws links of its own; the median draw is the same for all.
+median = lambda log_p, u, t: sample(log_p, torch.full_like(u, 0.5), t)
+sample, links.sample_log_kernel = links.sample_log_kernel, median
+config = TrainConfig(epochs=2, batch=32, learning_rate=3e-3, ema=0.9)
+train("attentive", sizes, digits, config, Path(sys.argv[1]))
+state = PartialState()
+print(state.process_index + 1, "of", state.num_processes)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    # `accelerate launch --cpu` starts one process without MPI; torchrun starts two.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    usual = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
+    usual |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    for count in ("1", "2"):
+        command = [*launch, "--nproc-per-node", count, str(program)]
+        done = subprocess.run(
+            [*command, str(tmp_path / count)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=usual,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"{count} of {count}" in done.stdout
+    one, two = (
+        load_tensors(tmp_path / each / "checkpoint" / "training.safetensors")
+        for each in "12"
+    )
+    assert one.keys() == two.keys()
+    for name in one:
+        if name != "figures":  # seconds
+            torch.testing.assert_close(two[name], one[name], rtol=1e-7, atol=1e-9)
+    rows = [read_metrics(tmp_path / each / "metrics.jsonl") for each in "12"]
+    for first, second in zip(*rows, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-9)
