@@ -36,7 +36,7 @@ def merge_heads(
 def attention_weights(
     queries: Float[Tensor, "*#batch heads receivers head_width"],
     keys: Float[Tensor, "*#batch heads senders head_width"],
-    log_kernel: Float[Tensor, "*#batch receivers senders"] | None,
+    log_kernel: Float[Tensor, "*#batch #receivers senders"] | None,
 ) -> Float[Tensor, "*batch heads receivers senders"]:
     """W of eq 3, in plain steps: the reference for the fused path, and for pictures.
 
@@ -120,7 +120,7 @@ class SKMDPA(nn.Module):
         receivers: Modules,
         senders: Modules,
         samples: int,
-        edges: Bool[Tensor, "*#batch receivers senders"] | None = None,
+        edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
     ) -> Float[Tensor, "*batch receivers senders"] | None:
         """What is added to the logits: log K, −∞ where `edges` is False."""
         mask = None
@@ -137,7 +137,7 @@ class SKMDPA(nn.Module):
         self,
         receivers: Modules,
         senders: Modules,
-        edges: Bool[Tensor, "*#batch receivers senders"] | None = None,
+        edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
     ) -> Float[Tensor, "batch receivers width"]:
         """One round of messages; returns the receivers' new states."""
         queries, keys, values = self.project(receivers, senders)

@@ -208,7 +208,7 @@ class Propagator(nn.Module):
         self,
         receivers: Modules,
         senders: Modules,
-        edges: Bool[Tensor, "*#batch receivers senders"] | None = None,
+        edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
     ) -> Float[Tensor, "batch receivers width"]:
         """The receivers' states after one layer."""
         return self.ffn(self.attention(receivers, senders, edges), receivers.codes)

@@ -68,9 +68,9 @@ class ModFC(nn.Module):
 
     def forward(
         self,
-        states: Float[Tensor, "*#batch modules in_features"],
-        codes: Float[Tensor, "*#batch modules code"] | None,
-    ) -> Float[Tensor, "*batch modules out_features"]:
+        states: Float[Tensor, "*#batch #modules in_features"],
+        codes: Float[Tensor, "*#batch #modules code"] | None,
+    ) -> Float[Tensor, "*batch _modules out_features"]:
         """Transform every module's state under that module's code."""
         scale = self.scale(codes)
         return self.linear(states if scale is None else states * scale)
