@@ -39,8 +39,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks --benchmark-json=benchmarks/results/latest.json
 
 reproduce: setup
-	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --out runs/reproduce/dropout-$$seed || exit; done
-	for seed in 0 1 2; do $(BIN)/nacs demo --seed $$seed --module-dropout 0 --out runs/reproduce/plain-$$seed || exit; done
+	$(BIN)/python benchmarks/demo_seeds.py
 
 # The documentation is Markdown, read as it stands: only its examples are run.
 docs: setup

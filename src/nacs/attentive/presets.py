@@ -70,7 +70,6 @@ def perceiver(config: AttentiveConfig) -> AttentiveConfig:
         modulated=False,
         graph="complete",
         outputs=1,
-        module_dropout=0.0,
     )
 
 
