@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb, *rest = given
     if verb not in VERBS:
         return _fail(f"there is no verb '{verb}'; verbs: {', '.join(VERBS)}.")
-    run: Callable[[list[str]], None] = getattr(import_module("nacs.commands"), verb)
+    run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
     try:
         run(rest)
     except UserError as error:

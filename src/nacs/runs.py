@@ -12,6 +12,7 @@ finds the old one or the new one and nothing in between. Nothing is ever pickled
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,12 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nacs.data.base import DataFacts, Dataset
 from nacs.errors import UserError
 from nacs.models import config_from_json, lookup
 
 __all__ = [
     "claim",
     "describe_run",
+    "facts_of",
     "load_run",
     "load_tensors",
     "provenance",
@@ -37,6 +40,7 @@ __all__ = [
     "read_metrics",
     "save_run",
     "save_tensors",
+    "whole_folder",
     "write_json",
     "write_metrics",
 ]
@@ -142,6 +146,24 @@ def save_run(folder: Path, config: Mapping[str, Any], model: nn.Module) -> None:
     save_tensors(folder / "checkpoint" / "model.safetensors", model.state_dict())
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Generator[Path, None, None]:
+    """A temporary folder that becomes `folder` once the block ends without an error.
+
+    Raises:
+        UserError: If `folder` already holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: already holds something; give another --out.")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained model of a run folder, in evaluation mode, and its `config.json`.
 
@@ -217,12 +239,26 @@ def provenance() -> dict[str, Any]:
 
 
 def describe_run(
-    model_name: str, sizes: Any, training: Any, data: str
+    model_name: str, sizes: Any, training: Any, dataset: Dataset
 ) -> dict[str, Any]:
     """What `config.json` of a run holds."""
     return {
         "model": model_name,
         "sizes": asdict(sizes),
         "training": asdict(training),
-        "data": data,
+        "data": asdict(dataset.facts),
     }
+
+
+def facts_of(config: Mapping[str, Any]) -> DataFacts:
+    """How a run's data was read, from its `config.json`.
+
+    Raises:
+        UserError: If the file does not say.
+    """
+    facts = config.get("data")
+    if not isinstance(facts, dict):
+        raise UserError(
+            "config.json: expected an object `data`; is it of this version?"
+        )
+    return config_from_json(DataFacts, facts)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,7 +86,7 @@ class _Run:
     ) -> None:
         self.dataset, self.config, self.out = dataset, config, out
         self.accelerator = accelerator
-        self.described = describe_run(name, sizes, config, dataset.name)
+        self.described = describe_run(name, sizes, config, dataset)
         torch.manual_seed(config.seed)
         self.bare: nn.Module = lookup(name).build(sizes)
         self.optimiser = torch.optim.AdamW(
@@ -112,7 +113,8 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """All remaining epochs, then the test."""
         config = self.config
-        with Progress(disable=not self.accelerator.is_main_process) as progress:
+        main = self.accelerator.is_main_process
+        with Progress(console=Console(stderr=True), disable=not main) as progress:
             bar = progress.add_task("training", total=config.epochs)
             progress.update(bar, completed=self.epoch)
             while self.epoch < config.epochs and not self.done:
@@ -123,9 +125,8 @@ class _Run:
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
-        if self.accelerator.is_main_process:
+        if main:
             save_run(self.out, self.described, self.kept)
-            write_json(self.out / "data.json", _data_facts(self.dataset))
             write_json(self.out / "result.json", result)
         return result
 
@@ -239,6 +240,7 @@ class _Run:
         state["figures"] = torch.tensor([self.seconds, self.best], dtype=torch.float64)
         metrics = self.out / "metrics.jsonl"
         rows = [*read_metrics(metrics, self.epoch - 1), row]
+        write_json(self.out / "config.json", self.described)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
         save_run(self.out, self.described, self.kept)
         write_metrics(metrics, rows)
@@ -249,8 +251,9 @@ class _Run:
 
     def _resume(self) -> bool:
         """Go on from the last finished epoch, if the folder has one."""
-        path = self.out / "checkpoint" / "training.safetensors"
-        if not path.exists():
+        kept = self.out / "checkpoint"
+        path = kept / "training.safetensors"
+        if not any(kept.glob("*.safetensors")):
             return False
         before = read_json(self.out / "config.json")
         if before != json.loads(json.dumps(self.described)):
@@ -286,13 +289,6 @@ def _board(out: Path, epoch: int) -> Any:
             "`tensorboard` is not installed: pip install 'nacs[logging]'."
         ) from error
     return SummaryWriter(out / "tensorboard", purge_step=epoch + 1)
-
-
-def _data_facts(dataset: Dataset) -> dict[str, Any]:
-    """What a later `predict` must know of the data: its classes and its scale."""
-    scale = {"mean": dataset.train.mean, "deviation": dataset.train.deviation}
-    facts = {k: None if v is None else v.tolist() for k, v in scale.items()}
-    return facts | {"kind": dataset.kind, "classes": list(dataset.classes)}
 
 
 def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:

@@ -8,8 +8,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nacs.cli import main
+from nacs.data import load
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +47,58 @@ def test_evaluate(trained, capsys):
     assert "accuracy" in said(capsys, "evaluate", trained)
 
 
-def test_predict(trained, capsys):
+def test_predict_a_data_set(trained, capsys):
     rows = json.loads(said(capsys, "predict", trained, "digits", "--format", "json"))
     assert len(rows) == 359
     total = sum(value for key, value in rows[0].items() if key != "id")
     assert total == pytest.approx(1, abs=1e-5)
     assert said(capsys, "predict", trained, "digits").startswith("id,")
+
+
+def test_predict_files(trained, capsys, tmp_path):
+    """A picture in a file gets the probabilities of the same picture in the data."""
+    digits = load("digits")
+    known = json.loads(said(capsys, "predict", trained, "digits", "--format", "json"))
+    folder = tmp_path / "more"
+    folder.mkdir()
+    files = [tmp_path / "one.png", folder / "two.png"]
+    for file, image in zip(files, digits.test.inputs, strict=False):
+        Image.fromarray(image[0]).save(file)
+    Image.fromarray(digits.test.inputs[2, 0]).convert("RGB").save(folder / "x.png")
+    text = said(capsys, "predict", trained, files[0], folder, "--format", "json")
+    rows = json.loads(text)
+    assert [row["id"] for row in rows] == [*map(str, files), str(folder / "x.png")]
+    for row, like in zip(rows, known, strict=False):
+        assert row | {"id": ""} == pytest.approx(like | {"id": ""}, abs=1e-5)
+    np.savez(tmp_path / "x.npz", x=digits.test.inputs[:3])
+    text = said(capsys, "predict", trained, tmp_path / "x.npz", "--format", "json")
+    assert json.loads(text)[2]["7"] == pytest.approx(known[2]["7"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.png", "no such file"),
+        ("empty", "expected files of type"),
+        ("broken.png", "expected an image"),
+        ("large.png", "expected an image of 8x8 pixels and 1 channels, as in training"),
+        ("words.txt", "expected data of kind image, as in training, got bytes"),
+        ("odd.doc", "unknown type"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_a_file(
+    name, message, trained, capsys, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    Image.new("L", (9, 9)).save(tmp_path / "large.png")
+    for each in ("words.txt", "odd.doc"):
+        (tmp_path / each).write_text("words")
+    assert main(["predict", str(trained), str(tmp_path / name)]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.err.count("\n") == 1
+    assert not told.out
 
 
 def test_prune(trained, capsys, tmp_path):
@@ -69,7 +117,6 @@ def test_prune(trained, capsys, tmp_path):
                 for run in (out, trained)
             )
             assert small < large
-    assert main(["prune", str(trained), "--out", str(tmp_path / "0")]) == 2
 
 
 def test_describe(trained, capsys):
@@ -113,9 +160,38 @@ def test_bad_input_gets_one_line(arguments, message, capsys, tmp_path, monkeypat
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_bad_shares_and_other_data(trained, capsys, tmp_path):
-    assert main(["prune", str(trained), "--keep", "1.5"]) == 2
-    assert "[0, 1]" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--keep", "1.5"], "(0, 1]"),
+        (["--keep", "0"], "(0, 1]"),
+        (["--edges", "-0.1"], "[0, 1]"),
+        (["--max-drop", "1"], "[0, 1)"),
+        (["--keep", "0.5", "--max-drop", "0.1"], "exclude each other"),
+        ([], "nothing to prune"),
+    ],
+)
+def test_shares_that_make_no_sense(options, message, trained, capsys):
+    assert main(["prune", str(trained), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not trained.with_name("digits-pruned").exists()
+
+
+def test_prune_and_train_overwrite_nothing(trained, capsys, tmp_path):
+    out = tmp_path / "small"
+    said(capsys, "prune", trained, "--keep", "0.5", "--out", out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert main(["prune", str(trained), "--keep", "0.2", "--out", str(out)]) == 2
+    assert "already holds something" in capsys.readouterr().err
+    assert main(["train", "digits", "--out", str(out)]) == 2
+    assert "another configuration" in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    after.pop(out / ".lock")
+    assert before == after
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_other_data(trained, capsys, tmp_path):
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x=np.zeros((40, 6, 6), np.uint8), y=np.arange(40) % 2)
     assert main(["evaluate", str(trained), "--data", str(wrong)]) == 2

@@ -10,6 +10,7 @@ from nacs.errors import UserError
 
 if TYPE_CHECKING:
     from nacs.data.base import Dataset
+    from nacs.data.splits import Samples
 
 __all__ = ["NAMES", "load"]
 
@@ -29,7 +30,11 @@ SPLIT_SEED = 0
 
 
 def load(
-    name_or_path: str | Path, *, seed: int = 0, size: int | None = None
+    name_or_path: str | Path,
+    *,
+    seed: int = 0,
+    size: int | None = None,
+    length: int | None = None,
 ) -> "Dataset":
     """Load a data set by its name, or read it from a file or folder.
 
@@ -40,6 +45,7 @@ def load(
             a publisher's archive.
         seed: Draws the splits of a path, where its publisher fixed none.
         size: Scale image files to squares of this many pixels.
+        length: Keep no more of a sequence than this many steps, bytes or points.
 
     Raises:
         UserError: unknown name, missing path, a failed download, or bad data.
@@ -49,22 +55,33 @@ def load(
         >>> dataset.shape, dataset.outputs, len(dataset.train)
         ((1, 8, 8), 10, 1259)
     """
+    from dataclasses import replace
+
+    from nacs.data.splits import assemble
+
+    samples, seed = _samples(name_or_path, seed, size)
+    dataset = replace(assemble(samples, seed=seed), size=size)
+    return dataset if length is None else dataset.limited(length)
+
+
+def _samples(
+    name_or_path: str | Path, seed: int, size: int | None
+) -> "tuple[Samples, int]":
+    """Samples by name or by path, and the seed that draws their splits."""
     from nacs.data.digits import read_digits, read_mnist_5k
     from nacs.data.named import find_published, read_published
     from nacs.data.readers import read
-    from nacs.data.splits import assemble
 
     if name_or_path == "digits":
-        return assemble(read_digits(), seed=SPLIT_SEED)
+        return read_digits(), SPLIT_SEED
     if name_or_path == "mnist-5k":
-        return assemble(read_mnist_5k(), seed=SPLIT_SEED)
+        return read_mnist_5k(), SPLIT_SEED
     if isinstance(name_or_path, str) and name_or_path in NAMES:
-        return assemble(read_published(name_or_path), seed=SPLIT_SEED)
+        return read_published(name_or_path), SPLIT_SEED
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise UserError(
             f"{name_or_path}: no such file or folder, and none of the names "
             f"{', '.join(NAMES)}"
         )
-    published = find_published(path)
-    return assemble(published or read(path, size=size), seed=seed)
+    return find_published(path) or read(path, size=size), seed

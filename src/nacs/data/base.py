@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-__all__ = ["Array", "Batch", "Dataset", "Kind", "Split"]
+__all__ = ["Array", "Batch", "DataFacts", "Dataset", "Kind", "Split"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Kind: TypeAlias = Literal["image", "points", "bytes", "tokens", "series"]
@@ -156,6 +156,41 @@ class Split:
         return samples.astype(np.float32)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """How the data of a run was read: enough to read it, or new data, in the same way.
+
+    Holds plain numbers, so that it can be written to `config.json`.
+    """
+
+    source: str
+    """Name or path, as given to `nacs.data.load`."""
+
+    kind: Kind
+    """What one sample is."""
+
+    classes: tuple[str, ...]
+    """Names of the classes; empty for regression."""
+
+    shape: tuple[int, ...]
+    """Shape of one sample; its first axis is the longest one if ragged."""
+
+    columns: tuple[str, ...]
+    """Names of the values of a series, where the table had some."""
+
+    size: int | None
+    """Side in pixels that images were scaled to; None: as they were."""
+
+    length: int | None
+    """Longest sequence that was kept; None: all of it."""
+
+    mean: Any
+    """See `Split.mean`, as nested lists."""
+
+    deviation: Any
+    """See `Split.deviation`, as nested lists."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
     """Samples of one kind, split into training, validation and test."""
@@ -177,6 +212,28 @@ class Dataset:
 
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers; empty for regression."""
+
+    columns: tuple[str, ...] = ()
+    """Names of the values of a series, where the table had some."""
+
+    size: int | None = None
+    """Side in pixels that images were scaled to; None: as they were."""
+
+    @property
+    def facts(self) -> DataFacts:
+        """How this data was read, for the run that is trained on it."""
+        mean, deviation = self.train.mean, self.train.deviation
+        return DataFacts(
+            source=self.name,
+            kind=self.kind,
+            classes=self.classes,
+            shape=self.shape,
+            columns=self.columns,
+            size=self.size,
+            length=self.train.limit,
+            mean=None if mean is None else mean.tolist(),
+            deviation=None if deviation is None else deviation.tolist(),
+        )
 
     @property
     def outputs(self) -> int:

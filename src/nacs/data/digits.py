@@ -45,7 +45,7 @@ def read_mnist_5k() -> Samples:
 
 
 def _absent(name: str, package: str) -> str:
-    return f"{name}: needs {package}; run pip install nacs[data]"
+    return f"{name}: needs {package}; run pip install 'nacs[demo]'"
 
 
 def _samples(name: str, images: Array, labels: Array, size: int) -> Samples:

@@ -15,7 +15,7 @@ from nacs.data.images import decode_image, stack_images
 from nacs.data.splits import Samples, encode_labels
 from nacs.errors import UserError
 
-__all__ = ["SUFFIXES", "read_folder", "read_text"]
+__all__ = ["SUFFIXES", "read_folder", "read_plain", "read_text", "readable_files"]
 
 SUFFIXES: dict[str, Kind] = {
     ".png": "image",
@@ -46,7 +46,7 @@ def read_folder(root: Path, *, size: int | None = None) -> Samples:
         UserError: nothing to read, an empty class folder, files outside class folders,
             files of two kinds, one class only, or a broken file.
     """
-    files = [path for path in sorted(root.rglob("*")) if _readable(path, root)]
+    files = readable_files(root)
     if not files:
         raise UserError(
             f"{root}: expected class folders with files of type "
@@ -89,6 +89,25 @@ def read_text(path: Path) -> Array:
     if not text.strip():
         raise UserError(f"{path}: expected text, got an empty file")
     return np.frombuffer(text, dtype=np.uint8)
+
+
+def readable_files(root: Path) -> list[Path]:
+    """Files of known suffixes in a folder and those below it, sorted."""
+    return [path for path in sorted(root.rglob("*")) if _readable(path, root)]
+
+
+def read_plain(path: Path) -> Array:
+    """Read a point cloud (.xyz, .off) or a text (.txt) as one sample.
+
+    Raises:
+        UserError: The file is broken.
+    """
+    readers: dict[str, Callable[[Path], Array]] = {
+        ".xyz": read_xyz,
+        ".off": read_off,
+        ".txt": read_text,
+    }
+    return readers[path.suffix.lower()](path)
 
 
 def _readable(path: Path, root: Path) -> bool:
@@ -149,12 +168,7 @@ def _read_files(
     if kind == "image":
         images = [decode_image(path, str(path), size) for path in files]
         return stack_images(images, ids, where)
-    readers: dict[str, Callable[[Path], Array]] = {
-        ".xyz": read_xyz,
-        ".off": read_off,
-        ".txt": read_text,
-    }
-    samples = [readers[path.suffix.lower()](path) for path in files]
+    samples = [read_plain(path) for path in files]
     widths = {sample.shape[1:] for sample in samples}
     if len(widths) > 1:
         found = sorted(width[0] for width in widths)

@@ -73,7 +73,7 @@ def stack_images(images: Sequence[Array], ids: Sequence[str], where: str) -> Arr
             raise UserError(
                 f"{where}: expected images of one size, got {width}x{height} for "
                 f"{ids[0]} and {image.shape[2]}x{image.shape[1]} for {ids[row]}; "
-                "give a size to scale to, as in load(path, size=64)"
+                "give a size to scale to: --size 64, or load(path, size=64)"
             )
         stacked[row] = image
     return stacked

@@ -96,22 +96,23 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     return shape, dtype, stream.tell()
 
 
-def read_npz(path: Path, *, size: int | None = None) -> Samples:
+def read_npz(path: Path, *, size: int | None = None, labelled: bool = True) -> Samples:
     """Read any of the layouts in this file's table.
 
     Args:
         path: The file.
         size: Scale encoded images to squares of this many pixels.
+        labelled: False ignores labels, and needs none: targets are 0.
 
     Raises:
         UserError: unknown keys, or contents that contradict each other.
     """
     arrays = load_arrays(path)
     arrays = {key.replace("_train", ""): value for key, value in arrays.items()}
-    labelled = {"labels", "y"} & set(arrays)
+    arrays = arrays if labelled else _unlabelled(arrays)
     if "x" in arrays and "y" in arrays:
         return _read_pairs(arrays, path)
-    if not labelled:
+    if not {"labels", "y"} & set(arrays):
         raise UserError(
             f"{path}: labels missing: expected an array y or labels, got the keys "
             f"{', '.join(sorted(arrays)) or 'none'}"
@@ -134,6 +135,17 @@ def read_npz(path: Path, *, size: int | None = None) -> Samples:
         f"{path}: expected the keys x, y, or labels with blob and offsets, points, or "
         f"data and offsets; got {', '.join(sorted(arrays))}"
     )
+
+
+def _unlabelled(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays with a target of 0 for every sample instead of labels."""
+    plain = {k: v for k, v in arrays.items() if k[0] != "y" and k != "labels"}
+    counts = {f"y{k[1:]}": len(v) for k, v in plain.items() if k[0] == "x" and v.ndim}
+    for key in ("points", "points_mm"):
+        counts |= {"labels": len(plain[key])} if key in plain else {}
+    if "offsets" in plain:
+        counts["labels"] = max(0, plain["offsets"].size - 1)
+    return plain | {k: np.zeros(n, np.float32) for k, n in counts.items()}
 
 
 def _read_pairs(arrays: dict[str, Array], path: Path) -> Samples:

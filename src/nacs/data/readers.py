@@ -14,13 +14,14 @@ TABLES = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
 PACKED = {".xz", ".gz"}
 
 
-def read(path: Path, *, size: int | None = None) -> Samples:
+def read(path: Path, *, size: int | None = None, labelled: bool = True) -> Samples:
     """Read samples from a folder or a file.
 
     Args:
         path: A folder of class folders (images, .xyz, .off, .txt), or a file .npz,
             .csv, .jsonl (these two also .xz or .gz) or .parquet.
         size: Scale image files to squares of this many pixels.
+        labelled: False ignores labels in a file, and needs none.
 
     Raises:
         UserError: the path is missing or of an unknown type, or what the reader found.
@@ -30,7 +31,7 @@ def read(path: Path, *, size: int | None = None) -> Samples:
     if path.is_dir():
         return read_folder(path, size=size)
     if path.suffix.lower() == ".npz":
-        return read_npz(path, size=size)
+        return read_npz(path, size=size, labelled=labelled)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     plain = suffixes[:-1] if suffixes and suffixes[-1] in PACKED else suffixes
     packed = len(plain) != len(suffixes)
@@ -40,4 +41,4 @@ def read(path: Path, *, size: int | None = None) -> Samples:
             f"{path}: unknown type; expected a folder of class folders, or a file "
             ".npz, .csv, .jsonl or .parquet"
         )
-    return TABLES[kind](path)
+    return TABLES[kind](path, labelled=labelled)

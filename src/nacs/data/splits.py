@@ -11,7 +11,14 @@ import numpy as np
 from nacs.data.base import Array, Dataset, Kind, Split
 from nacs.errors import UserError
 
-__all__ = ["PARTS", "Samples", "assemble", "encode_labels", "split_parts"]
+__all__ = [
+    "PARTS",
+    "Samples",
+    "assemble",
+    "check_sample",
+    "encode_labels",
+    "split_parts",
+]
 
 PARTS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
@@ -41,6 +48,9 @@ class Samples:
 
     classes: tuple[str, ...] = ()
     """Names of the classes; empty for regression."""
+
+    columns: tuple[str, ...] = ()
+    """Names of the values of a series, where the table has some."""
 
     parts: Array | None = None
     """(samples,) 0 train, 1 val, 2 test where the publisher fixed it."""
@@ -150,6 +160,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         val=val,
         test=test,
         classes=samples.classes,
+        columns=samples.columns,
     )
 
 
@@ -183,7 +194,7 @@ def _check(samples: Samples, inputs: Array | list[Array]) -> None:
             )
     if isinstance(inputs, list):
         for row, sample in enumerate(inputs):
-            _check_sample(f"{name}: sample {samples.ids[row]}", samples.kind, sample)
+            check_sample(f"{name}: sample {samples.ids[row]}", samples.kind, sample)
     else:
         for start in range(0, len(inputs), CHUNK):
             _check_chunk(samples, inputs[start : start + CHUNK], start)
@@ -195,12 +206,10 @@ def _check_chunk(samples: Samples, chunk: Array, start: int) -> None:
     if chunk.size and finite and samples.kind != "series":
         return
     for row, sample in enumerate(chunk, start):
-        _check_sample(
-            f"{samples.name}: sample {samples.ids[row]}", samples.kind, sample
-        )
+        check_sample(f"{samples.name}: sample {samples.ids[row]}", samples.kind, sample)
 
 
-def _check_sample(where: str, kind: Kind, sample: Array) -> None:
+def check_sample(where: str, kind: Kind, sample: Array) -> None:
     """Raise UserError for an empty sample, NaN, or time that runs backwards."""
     if sample.size == 0:
         raise UserError(f"{where} is empty; remove it")

@@ -24,12 +24,13 @@ from nacs.errors import UserError
 __all__ = ["read_csv", "read_jsonl", "read_parquet"]
 
 MISSING = {"", "na", "nan", "null", "none"}
-SPECIAL = {"id", "time", "label", "target", "split", "group"}
+LABELS = {"label", "target", "split", "group"}
+SPECIAL = {"id", "time", *LABELS}
 
 Row: TypeAlias = dict[str, object]
 
 
-def read_csv(path: Path) -> Samples:
+def read_csv(path: Path, *, labelled: bool = True) -> Samples:
     """Read series in long form from a .csv file, which may be .xz or .gz.
 
     Raises:
@@ -40,12 +41,12 @@ def read_csv(path: Path) -> Samples:
         with _open_text(path) as lines:
             reader = csv.DictReader(lines, strict=True)
             names = list(reader.fieldnames or [])
-            return _series(path, names, _csv_rows(path, reader))
+            return _series(path, names, _csv_rows(path, reader), labelled)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError) as error:
         raise UserError(f"{path}: expected a CSV table, got {error}") from error
 
 
-def read_parquet(path: Path) -> Samples:
+def read_parquet(path: Path, *, labelled: bool = True) -> Samples:
     """Read series in long form from a .parquet file (needs pyarrow).
 
     Raises:
@@ -55,7 +56,7 @@ def read_parquet(path: Path) -> Samples:
         import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         raise UserError(
-            f"{path}: Parquet needs pyarrow; run pip install nacs[data]"
+            f"{path}: Parquet needs pyarrow; run pip install 'nacs[data]'"
         ) from error
     try:
         table = cast(
@@ -66,10 +67,10 @@ def read_parquet(path: Path) -> Samples:
         what = str(error).partition("\n")[0]
         raise UserError(f"{path}: expected a Parquet table, got {what}") from error
     names = list(table[0]) if table else []
-    return _series(path, names, enumerate(table, 1))
+    return _series(path, names, enumerate(table, 1), labelled)
 
 
-def read_jsonl(path: Path) -> Samples:
+def read_jsonl(path: Path, *, labelled: bool = True) -> Samples:
     """Read texts, one JSON object a line, from a file that may be .xz or .gz.
 
     Returns:
@@ -85,6 +86,7 @@ def read_jsonl(path: Path) -> Samples:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     row = _object(path, number, line)
+                    row = row if labelled else _unlabelled(row)
                     texts.append(_text(path, number, row))
                     rows.append((number, row))
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
@@ -102,6 +104,11 @@ def read_jsonl(path: Path) -> Samples:
         parts=_parts(path, rows),
         groups=_groups(path, rows),
     )
+
+
+def _unlabelled(row: Row) -> Row:
+    """A row without its label and split; its target is 0."""
+    return {k: v for k, v in row.items() if k not in LABELS} | {"target": 0}
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -127,9 +134,12 @@ def _csv_rows(
 
 
 def _series(
-    path: Path, names: Sequence[str], rows: Iterable[tuple[int, Row]]
+    path: Path, names: Sequence[str], rows: Iterable[tuple[int, Row]], labelled: bool
 ) -> Samples:
     """Gather the rows of each id, in order of first appearance."""
+    if not labelled:
+        names = [*(name for name in names if name not in LABELS), "target"]
+        rows = ((number, _unlabelled(row)) for number, row in rows)
     values = [name for name in names if name not in SPECIAL]
     required = ["id", "time"]
     absent = [name for name in required if name not in names]
@@ -160,6 +170,7 @@ def _series(
         targets=targets,
         ids=np.array(list(series)),
         classes=classes,
+        columns=tuple(values),
         parts=_parts(path, firsts),
         groups=_groups(path, firsts),
     )

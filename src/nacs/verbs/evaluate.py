@@ -1,0 +1,43 @@
+"""`nacs evaluate`: measure a trained run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from nacs import data
+from nacs.console import parse, say
+from nacs.errors import UserError
+from nacs.evaluation import evaluate
+from nacs.runs import facts_of, load_run
+
+__all__ = ["run"]
+
+
+@dataclass
+class Options:
+    """Measure a trained run on the test split of its data, or of other data."""
+
+    run: Positional[Path]
+    """A run folder."""
+
+    data: str = ""
+    """Other data than it was trained on: a name or a path."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+def run(arguments: list[str]) -> None:
+    """Other data is read, scaled and cut as the training data was."""
+    options = parse(Options, arguments, "evaluate", "nacs evaluate runs/demo --json")
+    model, config = load_run(options.run)
+    facts = facts_of(config)
+    dataset = data.load(
+        options.data or facts.source, size=facts.size, length=facts.length
+    )
+    try:
+        figures = evaluate(model, dataset.test)
+    except ValueError as error:
+        raise UserError(f"{dataset.name} does not fit this model: {error}") from error
+    say(figures, options.json)

@@ -1,0 +1,70 @@
+"""`nacs predict`: class probabilities, or numbers, for files without labels."""
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from nacs import data
+from nacs.console import parse
+from nacs.data.base import DataFacts, Split
+from nacs.data.unlabelled import read_unlabelled
+from nacs.errors import UserError
+from nacs.evaluation import predict
+from nacs.runs import facts_of, load_run
+
+__all__ = ["run"]
+
+
+@dataclass
+class Options:
+    """Class probabilities, or numbers, for files; labels in them are ignored."""
+
+    run: Positional[Path]
+    """A run folder."""
+
+    paths: Positional[tuple[str, ...]]
+    """Files or folders of the kind it was trained on, or the name of a data set, whose
+    test split is then taken."""
+
+    format: Literal["csv", "json"] = "csv"
+    """What is printed."""
+
+
+def run(arguments: list[str]) -> None:
+    """One row a sample: where it came from, and a column a class or target."""
+    options = parse(
+        Options, arguments, "predict", "nacs predict runs/demo digit.png more-digits/"
+    )
+    model, config = load_run(options.run)
+    facts = facts_of(config)
+    split = _asked(options.paths, facts)
+    try:
+        logits = predict(model, split)
+    except ValueError as error:
+        raise UserError(
+            f"{', '.join(options.paths)}: does not fit this model: {error}"
+        ) from error
+    names = facts.classes or [f"target_{i}" for i in range(logits.shape[-1])]
+    values = logits.softmax(-1) if facts.classes else logits
+    rows = [
+        {"id": str(each), **dict(zip(names, row, strict=True))}
+        for each, row in zip(split.ids, values.tolist(), strict=True)
+    ]
+    if options.format == "json":
+        print(json.dumps(rows, indent=2))
+        return
+    writer = csv.DictWriter(sys.stdout, ["id", *names])
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _asked(paths: tuple[str, ...], facts: DataFacts) -> Split:
+    """The samples that were asked about, under the scale of the training data."""
+    if len(paths) == 1 and paths[0] in data.NAMES:
+        return data.load(paths[0], size=facts.size, length=facts.length).test
+    return read_unlabelled([Path(path).expanduser() for path in paths], facts)

@@ -1,0 +1,99 @@
+"""`nacs train`: the configuration classes are its options, presets the defaults."""
+
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from nacs import data
+from nacs.attentive.presets import PRESETS
+from nacs.console import first_look, parse, say
+from nacs.data.base import Dataset
+from nacs.errors import UserError
+from nacs.models import lookup
+from nacs.recipe import TrainConfig
+from nacs.tasks import default_preset, tokenizer_for
+from nacs.train import train
+
+__all__ = ["run"]
+
+
+@dataclass
+class Options:
+    """Train a model on a named data set or a path, and leave a run folder.
+
+    A run that was interrupted goes on when the same command is given again.
+    """
+
+    source: Positional[str]
+    """A name from `nacs data list`, or the path of a file or folder."""
+
+    model: str = "attentive"
+    """Which model; see `nacs describe --models`."""
+
+    preset: str = ""
+    """Sizes; chosen by the data if not given."""
+
+    size: int | None = None
+    """Scale image files to squares of this many pixels."""
+
+    length: int | None = None
+    """Keep no more of a text, series or cloud than this many bytes, steps or points."""
+
+    out: Path | None = None
+    """Run folder; runs/SOURCE-MODEL if not given."""
+
+    json: bool = False
+    """Print the result as JSON."""
+
+
+EXAMPLE = "nacs train mnist-5k --preset demo --training.epochs 10"
+
+
+def run(arguments: list[str]) -> None:
+    """Look at the data first, because the defaults of the sizes depend on it."""
+    if {"-h", "--help"} & set(arguments):
+        parse(
+            _with_sizes(lookup("attentive").preset("demo")), arguments, "train", EXAMPLE
+        )
+        return
+    first = first_look(Options, arguments, "train")
+    dataset = data.load(first.source, size=first.size, length=first.length)
+    sizes = _sized(first.model, first.preset or default_preset(dataset), dataset)
+    options = parse(_with_sizes(sizes), arguments, "train", EXAMPLE)
+    name = Path(options.source).stem
+    out = options.out or Path("runs") / f"{name}-{options.model}"
+    result = train(options.model, options.sizes, dataset, options.training, out)
+    say(result if options.json else _short(result, out), options.json)
+
+
+def _with_sizes(sizes: Any) -> type[Any]:
+    """The options with the model's sizes and the training's numbers among them."""
+    kind = make_dataclass(
+        "Train",
+        [
+            ("sizes", type(sizes), field(default=sizes)),
+            ("training", TrainConfig, field(default=TrainConfig())),
+        ],
+        bases=(Options,),
+        kw_only=True,
+    )
+    kind.__doc__ = Options.__doc__
+    return kind
+
+
+def _sized(model: str, preset: str, dataset: Dataset) -> Any:
+    row = lookup(model)
+    if preset not in PRESETS:
+        raise UserError(
+            f"there is no preset '{preset}'; presets: {', '.join(PRESETS)}."
+        )
+    sizes = row.preset(preset)
+    tokenizer = tokenizer_for(dataset, sizes.tokenizer)
+    return replace(sizes, tokenizer=tokenizer, classes=dataset.outputs)
+
+
+def _short(result: dict[str, Any], out: Path) -> dict[str, Any]:
+    shown = {k: v for k, v in result.items() if k.startswith("test_")}
+    return shown | {"seconds": result["seconds"], "run": str(out)}
