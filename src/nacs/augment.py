@@ -21,6 +21,10 @@ from nacs.recipe import TrainConfig
 __all__ = ["augmented", "distorted", "mix", "shifted", "soften"]
 
 
+PARTS = 8
+"""Parts of a batch that draw operations of their own."""
+
+
 def augmented(
     batch: Batch, dataset: Dataset, config: TrainConfig
 ) -> tuple[Tensor, Tensor]:
@@ -61,7 +65,10 @@ def distorted(
     *,
     fill: Tensor,
 ) -> Float[Tensor, "batch channels height width"]:
-    """RandAugment (two operations a batch) and random erasing, by kornia.
+    """RandAugment (two operations, drawn for every eighth) and erasing, by kornia.
+
+    kornia draws one pair of operations a call, and a call for every image is slow: a
+    batch is therefore cut into eight parts, each with operations of its own.
 
     Args:
         pixels: Values in [0, 1].
@@ -80,7 +87,12 @@ def distorted(
             "`randaugment` and `erasing` need kornia: pip install 'nacs[vision]'."
         ) from error
     if magnitude:
-        pixels = RandAugment(n=2, m=magnitude)(pixels.clamp(0, 1))
+        operations = RandAugment(n=2, m=magnitude)
+        grey, parts = pixels.shape[1] == 1, pixels.clamp(0, 1).chunk(PARTS)
+        # Some operations turn colours and know three channels only.
+        parts = [x.expand(-1, 3, -1, -1) for x in parts] if grey else parts
+        pixels = torch.cat([operations(x) for x in parts])
+        pixels = pixels[:, :1] if grey else pixels
     if erasing:
         hole = RandomErasing(p=erasing)(torch.ones_like(pixels))
         pixels = torch.where(hole > 0, pixels, fill)

@@ -183,8 +183,8 @@ def _report(console: Console, result: dict[str, Any], out: Path) -> None:
             cells += [f"{100 * row['accuracy']:.1f}", f"{row['speedup']:.1f}"]
         table.add_row(*cells)
     console.print(table)
-    console.print(f"pictures: {out / 'graph.png'}, {out / 'drops.png'}")
-    console.print(
+    print(f"pictures: {out / 'graph.png'}, {out / 'drops.png'}")
+    print(
         "next:\n"
         f"  nacs describe {out}\n"
         f"  nacs prune {out} --keep 0.2 --out {out}-small\n"

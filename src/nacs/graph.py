@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor, nn
 
 from nacs.attentive.circuit import CircuitDesign
-from nacs.attentive.links import importance
+from nacs.attentive.links import cosine_distance, importance
 from nacs.attentive.model import AttentiveCircuit
+from nacs.data.base import Batch
 
-__all__ = ["CircuitGraph", "circuit_graph"]
+__all__ = ["CircuitGraph", "circuit_graph", "graph_figures"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,44 @@ def circuit_graph(
     return CircuitGraph(
         links.double().cpu().numpy(), importance(links).double().cpu().numpy()
     )
+
+
+@torch.no_grad()
+def graph_figures(model: nn.Module, batch: Batch) -> dict[str, float]:
+    """What training reports of a learned graph; nothing for a model without one.
+
+    Args:
+        model: Any model.
+        batch: Samples whose circuits are averaged, if each has one of its own.
+
+    Returns:
+        `density`, the mean link probability, and `signature_spread`, the mean cosine
+        distance, both off the diagonal: 1 and 0 mean that the graph has collapsed.
+        `graph_loss`, the regulariser, if there is one.
+    """
+    if not isinstance(model, AttentiveCircuit) or model.config.graph == "complete":
+        return {}
+    was_training = model.training
+    model.eval()
+    told = model.context_tokenizer
+    if told is not None:
+        tokens, keep = told(batch.context, batch.context_keep)
+    else:
+        tokens, keep = model.tokenizer(batch.inputs, batch.keep)
+    design = model.design(tokens, keep)
+    model.train(was_training)
+    signatures = design.processors.signatures
+    assert signatures is not None
+    figures = {
+        "density": _mean_off_diagonal(model.links(design)),
+        "signature_spread": _mean_off_diagonal(cosine_distance(signatures, signatures)),
+    }
+    if model.config.generator == "unconditional":
+        figures["graph_loss"] = model.regulariser().item()
+    return figures
+
+
+def _mean_off_diagonal(pairs: Tensor) -> float:
+    count = pairs.shape[-1]
+    off = pairs.sum((-2, -1)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (off / max(1, count * (count - 1))).mean().item()

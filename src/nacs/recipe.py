@@ -67,7 +67,8 @@ class TrainConfig:
     of the same length; the paper's is 3."""
 
     patience: int = 0
-    """Epochs without a better validation loss until it stops; 0 for never."""
+    """Epochs without a better validation loss until it stops and keeps the weights that
+    had the best; 0 for never: all epochs, and the last weights."""
 
     precision: Literal["no", "bf16"] = "no"
     """Autocast of the forward pass."""

@@ -140,10 +140,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: a broken checkpoint ({error}).") from error
 
 
-def save_run(folder: Path, config: Mapping[str, Any], model: nn.Module) -> None:
-    """Leave a model where `load_run` finds it."""
+def save_run(
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
+    """Leave a model's weights and its configuration where `load_run` finds them."""
     write_json(folder / "config.json", config)
-    save_tensors(folder / "checkpoint" / "model.safetensors", model.state_dict())
+    save_tensors(folder / "checkpoint" / "model.safetensors", weights)
 
 
 @contextmanager

@@ -24,11 +24,11 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nacs.attentive.links import cosine_distance
 from nacs.augment import augmented
 from nacs.data.base import Batch, Dataset
 from nacs.errors import UserError
 from nacs.evaluation import evaluate, moved
+from nacs.graph import graph_figures
 from nacs.models import lookup
 from nacs.optim import learning_rate, parameter_groups, repeated_augmentation
 from nacs.recipe import TrainConfig
@@ -99,6 +99,7 @@ class _Run:
         )
         self.epoch, self.seconds, self.best, self.stale = 0, 0.0, math.inf, 0
         self.done = False
+        self.best_weights: dict[str, Tensor] = {}  # filled where it may stop early
         self.kept = copy.deepcopy(self.bare) if config.ema else self.bare
         if not self._resume():
             prepare = getattr(self.bare, "prepare", None)
@@ -121,12 +122,13 @@ class _Run:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
+        self.kept.load_state_dict(self._weights())
         result = evaluate(self.kept, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if main:
-            save_run(self.out, self.described, self.kept)
+            save_run(self.out, self.described, self._weights())
             write_json(self.out / "result.json", result)
         return result
 
@@ -152,9 +154,14 @@ class _Run:
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
         row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
-        row |= {**_graph_figures(self.bare), "seconds": self.seconds}
+        sample = self.dataset.val.batch(range(min(64, len(self.dataset.val))))
+        sample = moved(sample, next(self.bare.parameters()))
+        row |= {**graph_figures(self.bare, sample), "seconds": self.seconds}
         self.stale = 0 if val["loss"] < self.best else self.stale + 1
         self.best = min(self.best, val["loss"])
+        if config.patience and not self.stale:
+            now = self.kept.state_dict()
+            self.best_weights = {k: v.detach().clone() for k, v in now.items()}
         self.done = bool(config.patience) and self.stale >= config.patience
         if self.accelerator.is_main_process:
             self._save(row)
@@ -228,11 +235,16 @@ class _Run:
             else:
                 kept.copy_(now)
 
+    def _weights(self) -> dict[str, Tensor]:
+        """What the run leaves: the last weights, or the best if it may stop early."""
+        return self.best_weights or self.kept.state_dict()
+
     def _save(self, row: dict[str, Any]) -> None:
         """Everything to go on from, in one file; the metrics follow it."""
         state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
         if self.kept is not self.bare:
             state |= {f"kept.{k}": v for k, v in self.kept.state_dict().items()}
+        state |= {f"best.{k}": v for k, v in self.best_weights.items()}
         for index, values in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser.{index}.{k}": v for k, v in values.items()}
         progress = [self.epoch, self.stale, int(self.done)]
@@ -242,7 +254,7 @@ class _Run:
         rows = [*read_metrics(metrics, self.epoch - 1), row]
         write_json(self.out / "config.json", self.described)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
-        save_run(self.out, self.described, self.kept)
+        save_run(self.out, self.described, self._weights())
         write_metrics(metrics, rows)
         if self.board is not None:
             for name, value in row.items():
@@ -262,11 +274,10 @@ class _Run:
                 "--out, or remove that folder."
             )
         state = load_tensors(path)
-        model = {k[6:]: v for k, v in state.items() if k.startswith("model.")}
-        self.bare.load_state_dict(model)
+        self.bare.load_state_dict(_part(state, "model."))
         if self.kept is not self.bare:
-            kept = {k[5:]: v for k, v in state.items() if k.startswith("kept.")}
-            self.kept.load_state_dict(kept)
+            self.kept.load_state_dict(_part(state, "kept."))
+        self.best_weights = _part(state, "best.")
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimiser."):
@@ -291,27 +302,12 @@ def _board(out: Path, epoch: int) -> Any:
     return SummaryWriter(out / "tensorboard", purge_step=epoch + 1)
 
 
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
 def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:
     """Cross-entropy in nats for classes, mean squared error for numbers."""
     if classes:
         return F.cross_entropy(logits, targets)
     return F.mse_loss(logits.view(targets.shape), targets.to(logits.dtype))
-
-
-@torch.no_grad()
-def _graph_figures(model: nn.Module) -> dict[str, float]:
-    """Link density and signature spread of an unconditional circuit."""
-    links = getattr(model, "links", None)
-    config = getattr(model, "config", None)
-    if links is None or getattr(config, "generator", "") != "unconditional":
-        return {}
-    p = links()
-    count = len(p)
-    off = (p.sum() - p.diagonal().sum()) / max(1, count * (count - 1))
-    figures = {"density": off.item()}
-    figures["graph_loss"] = model.regulariser().item()  # pyright: ignore[reportCallIssue]
-    signatures = model.generator(None, None).processors.signatures  # pyright: ignore[reportCallIssue]
-    if signatures is not None:
-        apart = cosine_distance(signatures, signatures)
-        figures["signature_spread"] = (apart.sum() / max(1, count * (count - 1))).item()
-    return figures

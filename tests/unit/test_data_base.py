@@ -234,7 +234,7 @@ def test_digits_use_the_whole_range_of_a_byte():
 def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
     for package in ("sklearn", "mlxtend"):
         monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(UserError, match=r"pip install nacs\[data\]"):
+    with pytest.raises(UserError, match=r"pip install 'nacs\[demo\]'"):
         load(name)
 
 

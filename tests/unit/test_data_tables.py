@@ -121,7 +121,7 @@ def test_broken_tables(tmp_path: Path):
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     (tmp_path / "table.parquet").touch()
-    refused(tmp_path / "table.parquet", r"run pip install nacs\[data\]")
+    refused(tmp_path / "table.parquet", r"run pip install 'nacs\[data\]'")
 
 
 # texts

@@ -13,13 +13,22 @@ import pytest
 import torch
 
 from nacs import data
-from nacs.attentive import presets
-from nacs.augment import mix, shifted
+from nacs.attentive import AttentiveCircuit, presets
+from nacs.augment import distorted, mix, shifted
+from nacs.data.base import Batch
 from nacs.errors import UserError
 from nacs.evaluation import evaluate
+from nacs.graph import graph_figures
 from nacs.optim import parameter_groups
 from nacs.recipe import TrainConfig
-from nacs.runs import claim, load_run, load_tensors, read_json, write_json
+from nacs.runs import (
+    claim,
+    load_run,
+    load_tensors,
+    read_json,
+    read_metrics,
+    write_json,
+)
 from nacs.train import train
 
 CONFIG = TrainConfig(epochs=2, batch=32, learning_rate=3e-3)
@@ -127,12 +136,75 @@ def test_a_loss_that_is_not_finite_names_the_batch(tmp_path, digits):
         run(tmp_path, broken)
 
 
-def test_early_stopping(tmp_path, digits):
-    config = replace(
-        CONFIG, epochs=20, learning_rate=1e-12, patience=1, warmup_epochs=0
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_early_stopping_keeps_the_best_weights(tmp_path, digits, ema):
+    """At a rate this high the validation loss soon gets worse."""
+    config = replace(CONFIG, epochs=30, learning_rate=0.1, patience=2, ema=ema)
+    result = run(tmp_path, digits, config)
+    losses = [row["val_loss"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    best = losses.index(min(losses))
+    assert result["epochs"] == len(losses) == best + 3 < 30
+    model, _ = load_run(tmp_path)
+    assert evaluate(model, digits.val, batch=config.batch)["loss"] == min(losses)
+    assert evaluate(model, digits.test, batch=32)["loss"] == result["test_loss"]
+    assert run(tmp_path, digits, config)["test_loss"] == result["test_loss"]
+
+
+def test_collapse_is_reported(digits):
+    model = AttentiveCircuit(presets.tiny())
+    batch = digits.val.batch(range(4))
+    figures = graph_figures(model, batch)
+    assert 0 < figures["density"] < 1
+    assert figures["signature_spread"] == pytest.approx(1, abs=0.2)
+    with torch.no_grad():
+        model.generator.processors.signatures.fill_(1)
+    collapsed = graph_figures(model, batch)
+    assert collapsed["density"] == pytest.approx(1)
+    assert collapsed["signature_spread"] == pytest.approx(0, abs=1e-6)
+    assert collapsed["graph_loss"] > figures["graph_loss"]
+    assert (
+        graph_figures(AttentiveCircuit(presets.perceiver(presets.tiny())), batch) == {}
     )
-    config = replace(config, min_learning_rate=0.0)
-    assert run(tmp_path, digits, config)["epochs"] < 20
+
+
+def test_conditional_circuits_train_and_report_their_graphs(tmp_path, digits):
+    sizes = replace(presets.tiny(), generator="conditional")
+    run(tmp_path, digits, replace(CONFIG, epochs=1), sizes)
+    row = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert 0 < row["density"] < 1
+    assert "graph_loss" not in row
+
+
+@pytest.mark.parametrize("kind", ["mse", "kl", "repulsion"])
+def test_every_regulariser_undoes_a_collapse(kind):
+    model = AttentiveCircuit(replace(presets.tiny(), regulariser=kind))
+    signatures = model.generator.processors.signatures
+    with torch.no_grad():
+        signatures.copy_(1 + 0.01 * torch.randn_like(signatures))
+    before = graph_figures_of(model)
+    optimiser = torch.optim.Adam([signatures], lr=0.05)
+    for _ in range(50):
+        optimiser.zero_grad()
+        model.regulariser().backward()
+        optimiser.step()
+    assert graph_figures_of(model) < before - 0.3
+
+
+def graph_figures_of(model):
+    return graph_figures(model, Batch(torch.zeros(1, 1, 8, 8), torch.zeros(1)))[
+        "density"
+    ]
+
+
+def test_metrics_go_to_tensorboard(tmp_path, digits):
+    run(tmp_path, digits, replace(CONFIG, epochs=1, tensorboard=True))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (loss,) = events.Scalars("val_loss")
+    row = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert loss.value == pytest.approx(row["val_loss"], rel=1e-6)
+    assert loss.step == 1
 
 
 @pytest.mark.parametrize(
@@ -145,6 +217,7 @@ def test_early_stopping(tmp_path, digits):
         {"cutmix": 1.0},
         {"mixup": 0.8, "cutmix": 1.0},
         {"precision": "bf16"},
+        {"randaugment": 9, "erasing": 0.25, "repeats": 3},
     ],
 )
 def test_options(tmp_path, digits, change):
@@ -183,6 +256,32 @@ def test_mixed_targets_are_distributions():
     assert hard is targets
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_randaugment_draws_for_every_eighth_of_a_batch(channels):
+    pixels = torch.rand(1, channels, 16, 16).expand(32, -1, -1, -1)
+    torch.manual_seed(1)
+    changed = distorted(pixels, 9, 0.0, fill=torch.zeros(()))
+    assert changed.shape == pixels.shape
+    assert torch.isfinite(changed).all()
+    moved = (changed - pixels).abs().mean((1, 2, 3)).unflatten(0, (8, 4))
+    assert len({round(part.mean().item(), 6) for part in moved}) > 4
+    torch.manual_seed(1)
+    assert torch.equal(distorted(pixels, 9, 0.0, fill=torch.zeros(())), changed)
+
+
+def test_erasing_fills_rectangles_of_some_images():
+    torch.manual_seed(0)
+    pixels = torch.rand(400, 1, 16, 16)
+    erased = distorted(pixels, 0, 0.25, fill=torch.tensor(0.5))
+    holes = (erased != pixels).squeeze(1)
+    hit = holes.flatten(1).any(1)
+    assert 70 < hit.sum() < 130  # 100 expected; 3.5 standard deviations are 30
+    assert (erased[erased != pixels] == 0.5).all()
+    for hole in holes[hit][:20]:
+        rows, columns = hole.any(1), hole.any(0)
+        assert hole.sum() == rows.sum() * columns.sum()
+
+
 def test_shifted_images_hold_the_same_pixels():
     image = torch.zeros(64, 1, 8, 8)
     image[:, :, 4, 4] = 1
@@ -195,8 +294,6 @@ def test_shifted_images_hold_the_same_pixels():
 
 
 def test_weight_decay_spares_codes_signatures_and_vectors():
-    from nacs.attentive import AttentiveCircuit
-
     model = AttentiveCircuit(presets.tiny())
     groups = parameter_groups(model, weight_decay=0.05, signature_rate=10.0)
     named = {id(p): name for name, p in model.named_parameters()}
@@ -229,6 +326,45 @@ def test_broken_runs_get_one_line(tmp_path, digits):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="no readable JSON"):
         load_run(tmp_path)
+
+
+FULL = """
+import resource, signal, sys
+from nacs.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes then fail as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def full_disk(*arguments):
+    """The command line where no file can grow over 20 kB."""
+    return subprocess.run(
+        [sys.executable, "-c", FULL, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_no_room_for_a_checkpoint_leaves_nothing_half_written(tmp_path, digits):
+    out = tmp_path / "new"
+    options = ["--training.epochs", "1"]
+    done = full_disk("train", "digits", "--out", out, *options)
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if line.startswith("nacs: ")]
+    assert len(told) == 1
+    assert "could not be written" in told[0]
+    assert "Traceback" not in done.stderr
+    left = {path.name for path in out.rglob("*") if path.is_file()}
+    assert left <= {".lock", "config.json"}
+
+    run(tmp_path / "run", digits, replace(CONFIG, epochs=1))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    done = full_disk("prune", tmp_path / "run", "--keep", "0.5")
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert before == after
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

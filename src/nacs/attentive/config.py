@@ -82,6 +82,11 @@ class AttentiveConfig:
     prior: str = "scale-free"
     """The graph prior of the regulariser; see `nacs.attentive.priors`."""
 
+    regulariser: Literal["mse", "kl", "repulsion"] = "mse"
+    """What keeps the signatures from collapsing: the squared error (eq 6) or the KL
+    divergence from the prior, or pushing signatures apart, whatever the prior. A
+    conditional circuit has none, as in the paper."""
+
     start: Literal["random", "prior"] = "random"
     """Signatures at the start: random, or fitted to a graph drawn from the prior."""
 

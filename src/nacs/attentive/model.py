@@ -22,6 +22,7 @@ from nacs.attentive.priors import (
     graph_loss,
     graphon,
     match,
+    repulsion_loss,
     sample_graph,
 )
 from nacs.tokenizers import build_tokenizer
@@ -159,17 +160,22 @@ class AttentiveCircuit(nn.Module):
         return first.attention.links.log_probabilities(signatures, signatures).exp()
 
     def regulariser(self) -> Float[Tensor, ""]:
-        """The graph structure regulariser (eq 6, as a mean); 0 if nothing is learned.
+        """What the config says keeps the signatures apart; 0 if none are learned.
 
-        The labels of the last call are the start of the next matching.
+        The graph structure regulariser (eq 6, as a mean over pairs), whose last labels
+        are the start of the next matching, or the hinge repulsion, as a mean too.
         """
-        learned = self.config.graph == "learned"
-        if not learned or self.config.generator == "conditional":
+        config = self.config
+        if config.graph != "learned" or config.generator == "conditional":
             return next(self.parameters()).new_zeros(())
+        if config.regulariser == "repulsion":
+            signatures = self.generator(None, None).processors.signatures
+            pairs = max(1, config.modules * (config.modules - 1) // 2)
+            return repulsion_loss(signatures) / pairs
         links = self.links()
         with torch.no_grad():
             self.labels.copy_(match(links.detach(), self.prior, start=self.labels))
-        return graph_loss(links, self.prior, self.labels)
+        return graph_loss(links, self.prior, self.labels, kind=config.regulariser)
 
     def _survivors(self, circuit: CircuitDesign) -> Tensor:
         """Processors that live through this batch of module dropout."""

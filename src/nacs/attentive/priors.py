@@ -13,11 +13,9 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Literal
 
-import networkx as nx
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from nacs.attentive.links import cosine_distance
@@ -187,6 +185,8 @@ def match(
 
 def _assign(given: np.ndarray, target: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Rows t to modules m at least Σ_v (T_tv − P_m,columns[v])²."""
+    from scipy.optimize import linear_sum_assignment  # here: it takes 0.3 s to import
+
     placed = given[:, columns]
     squares = (target**2).sum(1)[:, None] + (placed**2).sum(1)[None, :]
     cost = (squares - 2 * target @ placed.T) / len(target)
@@ -277,6 +277,8 @@ def sample_graph(
     name: str, modules: int, *, seed: int = 0
 ) -> Float[Tensor, "modules modules"]:
     """Adjacency of a graph drawn from a prior, by networkx where it has the model."""
+    import networkx as nx  # here: it takes 0.2 s to import
+
     if name == "scale-free" and modules > 2:
         drawn = nx.barabasi_albert_graph(modules, 2, seed=seed)
         return torch.from_numpy(nx.to_numpy_array(drawn))

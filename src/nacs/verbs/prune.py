@@ -65,7 +65,8 @@ def run(arguments: list[str]) -> None:
             "before": evaluate(model, dataset.test),
             "after": evaluate(smaller, dataset.test),
         }
-        save_run(folder, config | {"sizes": asdict(smaller.config)}, smaller)
+        sizes = {"sizes": asdict(smaller.config)}
+        save_run(folder, config | sizes, smaller.state_dict())
         write_json(folder / "result.json", figures)
     say(figures | {"run": str(out)}, options.json)
 

@@ -14,7 +14,6 @@ from nacs.errors import UserError
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
 from nacs.tasks import default_preset, tokenizer_for
-from nacs.train import train
 
 __all__ = ["run"]
 
@@ -62,10 +61,15 @@ def run(arguments: list[str]) -> None:
     dataset = data.load(first.source, size=first.size, length=first.length)
     sizes = _sized(first.model, first.preset or default_preset(dataset), dataset)
     options = parse(_with_sizes(sizes), arguments, "train", EXAMPLE)
+    from accelerate import PartialState  # here: --help is quicker without
+
+    from nacs.train import train
+
     name = Path(options.source).stem
     out = options.out or Path("runs") / f"{name}-{options.model}"
     result = train(options.model, options.sizes, dataset, options.training, out)
-    say(result if options.json else _short(result, out), options.json)
+    if PartialState().is_main_process:
+        say(result if options.json else _short(result, out), options.json)
 
 
 def _with_sizes(sizes: Any) -> type[Any]:
