@@ -84,6 +84,7 @@ def demo(
             graph = circuit_graph(model)
             draw_graph(graph, out / "graph.png", title="The learned graph of the demo")
             result["density"] = graph.density
+            result["prior_density"] = graph.prior_density
     result["curves"] = curves
     draw_drops(curves, out / "drops.png")
     write_json(out / "result.json", result)

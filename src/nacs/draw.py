@@ -1,5 +1,6 @@
 """Pictures of circuits and of their surgery."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,9 @@ def draw_graph(graph: CircuitGraph, path: Path, *, title: str) -> None:
     left.set_axis_off()
     order = np.argsort(-graph.importance)
     image = right.imshow(graph.links[np.ix_(order, order)], vmin=0, vmax=1)
-    right.set_title(f"link probabilities, density {graph.density:.3f}")
+    asked = graph.prior_density
+    beside = "" if asked is None else f" (the prior's: {asked:.3f})"
+    right.set_title(f"link probabilities, density {graph.density:.3f}{beside}")
     right.set_xlabel("sender, by importance")
     right.set_ylabel("receiver, by importance")
     figure.colorbar(image, ax=right, label="P")
@@ -86,7 +89,8 @@ def draw_drops(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) ->
         axes.set_xlabel("modules dropped, %")
         axes.grid(alpha=0.3)
         axes.legend()
-    left.set_ylim(0, 102)
+    lowest = min(row["accuracy"] for rows in curves.values() for row in rows)
+    left.set_ylim(10 * math.floor(max(0.0, 100 * lowest - 5) / 10), 101)
     _save(figure, path)
 
 

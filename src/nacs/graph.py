@@ -26,6 +26,9 @@ class CircuitGraph:
     importance: Float[ndarray, " modules"]
     """q_i = Σ_j P_ij (eq 10)."""
 
+    prior_density: float | None = None
+    """What `density` would be if the graph were just as its prior; None without one."""
+
     @property
     def density(self) -> float:
         """Mean link probability off the diagonal; 0 for a single module."""
@@ -55,8 +58,11 @@ def circuit_graph(
     with torch.no_grad():
         links = model.links(design)
     links = links[sample] if links.ndim == 3 else links
+    regularised = model.config.graph != "complete" and design is None
     return CircuitGraph(
-        links.double().cpu().numpy(), importance(links).double().cpu().numpy()
+        links.double().cpu().numpy(),
+        importance(links).double().cpu().numpy(),
+        _mean_off_diagonal(model.prior) if regularised else None,
     )
 
 
@@ -98,4 +104,4 @@ def graph_figures(model: nn.Module, batch: Batch) -> dict[str, float]:
 def _mean_off_diagonal(pairs: Tensor) -> float:
     count = pairs.shape[-1]
     off = pairs.sum((-2, -1)) - pairs.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (off / max(1, count * (count - 1))).mean().item()
+    return (off / max(1, count * (count - 1))).double().mean().item()

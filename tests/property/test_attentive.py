@@ -129,6 +129,18 @@ def test_sampling_is_finite_with_finite_gradients(seed, dtype):
     assert torch.isfinite(s.grad).all()
 
 
+@pytest.mark.parametrize("distance", [1e-6, 3e-7])
+def test_close_signatures_keep_their_logit_in_single_precision(distance):
+    """log(1 - P) through 1 - exp is off by up to a tenth here; 1e-4 is 20 roundings."""
+    log_p, uniform = torch.tensor([[-distance]]), torch.tensor([[0.5]])
+    exact = sample_log_kernel(log_p, uniform, 100.0)
+    single = sample_log_kernel(log_p.float(), uniform.float(), 100.0)
+    logit, wanted = (
+        100 * (k.exp() / -torch.expm1(k)).log() for k in (single.double(), exact)
+    )
+    assert_close(logit, wanted, atol=1e-4, rtol=0)
+
+
 def test_sampled_kernel_has_the_probability_of_the_link():
     """P(K > ½) = P, whatever the temperature: 4 standard errors of 20,000 draws."""
     log_p = torch.tensor([[0.1, 0.5, 0.9]]).log()

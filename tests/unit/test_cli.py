@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nacs.attentive.priors import graphon
 from nacs.cli import main
 from nacs.data import load
 
@@ -123,6 +124,9 @@ def test_describe(trained, capsys):
     figures = json.loads(said(capsys, "describe", trained, "--json"))
     assert figures["sizes"]["modules"] == 12
     assert 0 < figures["density"] < 1
+    assert figures["prior_density"] == pytest.approx(
+        (graphon("scale-free", 12).sum() - graphon("scale-free", 12).trace()) / 132
+    )
     assert figures["multiply_adds"] > 0
     text = said(capsys, "describe", "tiny-imagenet", "--model", "perceiver", "--json")
     assert json.loads(text)["parameters"] == 23_011_240

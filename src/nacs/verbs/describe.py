@@ -74,5 +74,6 @@ def _figures(model: nn.Module) -> dict[str, Any]:
     own = getattr(config, "generator", "") == "unconditional"
     parameter = next(model.parameters())
     if isinstance(model, AttentiveCircuit) and own and not parameter.is_meta:
-        figures["density"] = circuit_graph(model).density
+        graph = circuit_graph(model)
+        figures |= {"density": graph.density, "prior_density": graph.prior_density}
     return figures
