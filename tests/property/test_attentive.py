@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from nacs.attentive import AttentiveCircuit, ModFC, Modules, drop_modules, presets
 from nacs.attentive.attention import SKMDPA, attention_weights
-from nacs.attentive.layers import ReadInAttention
+from nacs.attentive.layers import ReadInAttention, confidence_weights
 from nacs.attentive.links import (
     Links,
     cosine_distance,
@@ -141,6 +141,32 @@ def test_close_signatures_keep_their_logit_in_single_precision(distance):
     assert_close(logit, wanted, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_every_sample_draws_links_of_its_own(training):
+    model = AttentiveCircuit(replace(presets.tiny(), evaluation="sample"))
+    image = torch.randn(1, 1, 8, 8)
+    first, second = model.train(training)(image.expand(2, -1, -1, -1))
+    assert not torch.allclose(first, second)
+    model = AttentiveCircuit(presets.tiny()).eval()
+    assert_close(*model(image.expand(2, -1, -1, -1)))
+
+
+@given(size=st.sampled_from([1e-8, 1e-3, 1e6]), seed=st.integers(0, 99))
+def test_only_the_direction_of_a_signature_counts(size, seed):
+    torch.manual_seed(seed)
+    s = torch.randn(4, 3)
+    assert_close(cosine_distance(size * s, s), cosine_distance(s, s))
+    assert_close(cosine_distance(0 * s, s), torch.ones(4, 4))
+
+
+def test_link_probabilities_ignore_autocast():
+    """In bfloat16 1 - cosine of close signatures would be rounded to 1/128."""
+    links, s = Links(1.0), torch.randn(6, 4).float()
+    plain = links.log_probabilities(s, s)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(links.log_probabilities(s, s), plain, atol=0, rtol=0)
+
+
 def test_sampled_kernel_has_the_probability_of_the_link():
     """P(K > ½) = P, whatever the temperature: 4 standard errors of 20,000 draws."""
     log_p = torch.tensor([[0.1, 0.5, 0.9]]).log()
@@ -183,6 +209,46 @@ def test_padding_never_changes_the_read_in(form):
     assert_close(layer(group, tokens), layer(group, padded, keep))
     nothing = layer(group, padded, torch.zeros(2, 7, dtype=torch.bool))
     assert torch.isfinite(nothing).all()
+
+
+def test_with_nothing_to_read_both_forms_are_the_modules_own_states():
+    layer = ReadInAttention(8, 6, heads=2, head_width=4, code_features=3, bias=True)
+    torch.nn.init.ones_(layer.value.linear.bias)
+    group = Modules(None, torch.randn(5, 3), torch.randn(5, 8))
+    tokens, keep = torch.randn(2, 4, 6), torch.tensor([[True] * 4, [False] * 4])
+    found = {}
+    for layer.form in ("plain", "folded"):
+        found[layer.form] = layer(group, tokens, keep)
+        nothing = layer.out(torch.zeros(5, 8), group.codes)
+        assert_close(found[layer.form][1], group.states + nothing)
+    assert_close(found["plain"], found["folded"])
+
+
+@pytest.mark.parametrize(
+    ("count", "heads", "shared", "plain"),
+    [(320, 1, False, False), (2, 8, False, False), (100, 8, True, True)],
+)
+def test_the_read_in_takes_the_cheaper_form(count, heads, shared, plain):
+    layer = ReadInAttention(
+        64, 64, heads=heads, head_width=8, code_features=4, shared_keys=shared
+    )
+    group = Modules(None, torch.randn(count, 4), torch.randn(count, 64))
+    tokens = torch.randn(1, 500, 64)
+    assert layer.is_plain_cheaper(group, tokens) == plain
+    assert_close(
+        layer.plain(torch.ones(count, 8 * heads), tokens, group.codes, None),
+        layer.folded(torch.ones(count, 8 * heads), tokens, group.codes, None),
+    )
+
+
+def test_a_hard_choice_has_the_gradient_of_the_soft_one():
+    scores = torch.randn(3, 5, requires_grad=True)
+    weigh, values = torch.randn(3, 5), []
+    for hard in (True, False):
+        weights = confidence_weights(scores, hard=hard, temperature=2.0)
+        values.append(torch.autograd.grad((weigh * weights).sum(), scores)[0])
+        assert hard == ((weights == 0) | (weights == 1)).all()
+    assert_close(*values)
 
 
 @given(removed=st.floats(0, 1), count=st.integers(1, 9), seed=st.integers(0, 99))
@@ -234,8 +300,19 @@ def test_a_circuit_written_from_another_modality():
     assert not torch.allclose(logits[0], logits[1])
     words = words.masked_fill(~keep, 77)
     assert_close(model(image, context=words, context_keep=keep), logits)
+    longer = torch.nn.functional.pad(words, (0, 3))
+    keep = torch.nn.functional.pad(keep, (0, 3))
+    assert_close(model(image, context=longer, context_keep=keep), logits)
     with pytest.raises(ValueError, match="expected `context`"):
         model(image)
+
+
+def test_conditional_circuits_in_the_released_wiring_read_with_other_codes():
+    sizes = replace(CONDITIONAL, wiring="released")
+    model = AttentiveCircuit(sizes).eval()
+    design = model.design(*model.tokenizer(torch.randn(2, 1, 8, 8)))
+    assert design.inputs.codes.shape == design.processors.codes.shape
+    assert not torch.allclose(design.inputs.codes, design.processors.codes)
 
 
 def test_dropping_nothing_changes_nothing():
