@@ -1,8 +1,8 @@
 """Every model by name: its configuration and how it is built."""
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
@@ -11,7 +11,9 @@ from torch import nn
 from nacs.attentive import AttentiveCircuit, AttentiveConfig, presets
 from nacs.baselines.transformer import Transformer, TransformerConfig
 from nacs.errors import UserError
-from nacs.tokenizers import TokenizerConfig
+from nacs.neuronal import NeuronalModel, NeuronalModelConfig
+from nacs.neuronal import presets as neuronal_presets
+from nacs.neuronal.sparse import MaskedLinear
 
 __all__ = ["MODELS", "Model", "config_from_json", "count_parameters", "lookup"]
 
@@ -22,11 +24,22 @@ class Model:
 
     config: type[Any]
     build: Callable[[Any], nn.Module]
-    preset: Callable[[str], Any]
+    presets: Mapping[str, Callable[[], Any]]
+
+    def preset(self, name: str) -> Any:
+        """A configuration by name.
+
+        Raises:
+            UserError: If there is none; lists all.
+        """
+        if name not in self.presets:
+            raise UserError(
+                f"there is no preset '{name}'; presets: {', '.join(self.presets)}."
+            )
+        return self.presets[name]()
 
 
-def _transformer_preset(name: str) -> TransformerConfig:
-    like = presets.preset(name)
+def _transformer(like: AttentiveConfig) -> TransformerConfig:
     return TransformerConfig(
         tokenizer=like.tokenizer,
         classes=like.classes,
@@ -37,21 +50,32 @@ def _transformer_preset(name: str) -> TransformerConfig:
     )
 
 
-def _rung(rung: str) -> Callable[[str], AttentiveConfig]:
-    return lambda name: presets.ablation(presets.preset(name))[rung]
+def _derived(
+    change: Callable[[AttentiveConfig], Any],
+) -> dict[str, Callable[[], Any]]:
+    """Presets of the attentive circuit, changed into those of a rival of its size."""
+    return {
+        name: lambda like=like: change(like()) for name, like in presets.PRESETS.items()
+    }
 
 
 MODELS: dict[str, Model] = {
-    "attentive": Model(AttentiveConfig, AttentiveCircuit, presets.preset),
-    "perceiver": Model(
+    "attentive": Model(AttentiveConfig, AttentiveCircuit, presets.PRESETS),
+    "neuronal": Model(NeuronalModelConfig, NeuronalModel, neuronal_presets.PRESETS),
+    "perceiver": Model(AttentiveConfig, AttentiveCircuit, _derived(presets.perceiver)),
+    "perceiver-modfc": Model(
         AttentiveConfig,
         AttentiveCircuit,
-        lambda name: presets.perceiver(presets.preset(name)),
+        _derived(lambda like: presets.ablation(like)["+modfc"]),
     ),
-    "perceiver-modfc": Model(AttentiveConfig, AttentiveCircuit, _rung("+modfc")),
-    "frozen-graph": Model(AttentiveConfig, AttentiveCircuit, _rung("+sparse-graph")),
-    "transformer": Model(TransformerConfig, Transformer, _transformer_preset),
+    "frozen-graph": Model(
+        AttentiveConfig,
+        AttentiveCircuit,
+        _derived(lambda like: presets.ablation(like)["+sparse-graph"]),
+    ),
+    "transformer": Model(TransformerConfig, Transformer, _derived(_transformer)),
 }
+"""A row a model. A rival is one file and one row."""
 
 
 def lookup(name: str) -> Model:
@@ -106,11 +130,11 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
     return value
 
 
-def fitted(config: Any, tokenizer: TokenizerConfig, classes: int) -> Any:
-    """The configuration with a data set's tokenizer and number of answers."""
-    return replace(config, tokenizer=tokenizer, classes=classes)
-
-
 def count_parameters(model: nn.Module) -> int:
-    """Parameters, trained or frozen."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Parameters, trained or frozen; a synapse that a wiring removed is none."""
+    removed = sum(
+        int((~part.mask).sum().item())
+        for part in model.modules()
+        if isinstance(part, MaskedLinear) and not part.mask.is_meta
+    )
+    return sum(parameter.numel() for parameter in model.parameters()) - removed

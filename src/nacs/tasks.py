@@ -1,5 +1,6 @@
 """From a data set to the tokenizer and preset that suit it."""
 
+from collections.abc import Container
 from dataclasses import replace
 
 from nacs.data.base import Dataset
@@ -51,9 +52,13 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
     raise UserError(f"no tokenizer for data of kind '{dataset.kind}'.")
 
 
-def default_preset(dataset: Dataset) -> str:
-    """The preset for a data set when none was asked for."""
-    if dataset.kind != "image":
-        return "demo"
-    side = max(dataset.shape[1:])
-    return "tiny" if side <= 8 else "demo" if side <= 28 else "small"
+def default_preset(dataset: Dataset, presets: Container[str]) -> str:
+    """The preset for a data set when none was asked for.
+
+    Args:
+        dataset: Small images get a small model.
+        presets: Names of a model's presets.
+    """
+    side = max(dataset.shape[1:]) if dataset.kind == "image" else 28
+    name = "tiny" if side <= 8 else "demo" if side <= 28 else "small"
+    return name if name in presets else "small"

@@ -12,7 +12,12 @@ from nacs.models import MODELS, config_from_json, lookup
 from nacs.tokenizers import TokenizerConfig
 
 KINDS = {
-    "image": (None, lambda: torch.randn(4, 1, 8, 8)),
+    "image": (
+        TokenizerConfig(
+            kind="patches", width=32, channels=1, size=(8, 8), patch=2, positions=16
+        ),
+        lambda: torch.randn(4, 1, 8, 8),
+    ),
     "points": (
         TokenizerConfig(kind="points", width=32, bands=2),
         lambda: torch.randn(4, 9, 3),
@@ -37,7 +42,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 def build(name, kind="image"):
     tokenizer, make = KINDS[kind]
     config = MODELS[name].preset("tiny")
-    config = config if tokenizer is None else replace(config, tokenizer=tokenizer)
+    config = replace(config, tokenizer=tokenizer, classes=10)
     return MODELS[name].build(config), make()
 
 

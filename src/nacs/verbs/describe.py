@@ -9,7 +9,6 @@ from torch import nn
 from tyro.conf import Positional
 
 from nacs.attentive import AttentiveCircuit
-from nacs.attentive.presets import PRESETS
 from nacs.console import parse, say
 from nacs.errors import UserError
 from nacs.flops import multiply_adds
@@ -41,7 +40,9 @@ def run(arguments: list[str]) -> None:
     """Figures of a trained run, or of a preset that is never built in memory."""
     options = parse(Options, arguments, "describe", "nacs describe tiny-imagenet")
     if options.models:
-        say({"models": list(MODELS), "presets": list(PRESETS)}, options.json)
+        listed = {name: list(row.presets) for name, row in MODELS.items()}
+        shown = {name: ", ".join(presets) for name, presets in listed.items()}
+        say(listed if options.json else shown, options.json)
         return
     if Path(options.what).is_dir():
         model, config = load_run(Path(options.what))
@@ -49,16 +50,16 @@ def run(arguments: list[str]) -> None:
         result = Path(options.what) / "result.json"
         if result.exists():
             figures |= {k: v for k, v in read_json(result).items() if "accuracy" in k}
-    elif options.what in PRESETS:
+    else:
         row = lookup(options.model)
+        if options.what not in row.presets:
+            raise UserError(
+                f"'{options.what}' is no run folder and no preset; presets of "
+                f"{options.model}: {', '.join(row.presets)}."
+            )
         with torch.device("meta"):
             model = row.build(row.preset(options.what))
         figures = {"model": options.model}
-    else:
-        raise UserError(
-            f"'{options.what}' is no run folder and no preset; presets: "
-            f"{', '.join(PRESETS)}."
-        )
     figures |= _figures(model)
     sizes = asdict(model.config)  # pyright: ignore[reportArgumentType]
     say(figures | ({"sizes": sizes} if options.json else sizes), options.json)

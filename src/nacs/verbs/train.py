@@ -7,10 +7,8 @@ from typing import Any
 from tyro.conf import Positional
 
 from nacs import data
-from nacs.attentive.presets import PRESETS
 from nacs.console import first_look, parse, say
 from nacs.data.base import Dataset
-from nacs.errors import UserError
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
 from nacs.tasks import default_preset, tokenizer_for
@@ -59,7 +57,11 @@ def run(arguments: list[str]) -> None:
         return
     first = first_look(Options, arguments, "train")
     dataset = data.load(first.source, size=first.size, length=first.length)
-    sizes = _sized(first.model, first.preset or default_preset(dataset), dataset)
+    sizes = _sized(
+        first.model,
+        first.preset or default_preset(dataset, lookup(first.model).presets),
+        dataset,
+    )
     options = parse(_with_sizes(sizes), arguments, "train", EXAMPLE)
     from accelerate import PartialState  # here: --help is quicker without
 
@@ -88,12 +90,7 @@ def _with_sizes(sizes: Any) -> type[Any]:
 
 
 def _sized(model: str, preset: str, dataset: Dataset) -> Any:
-    row = lookup(model)
-    if preset not in PRESETS:
-        raise UserError(
-            f"there is no preset '{preset}'; presets: {', '.join(PRESETS)}."
-        )
-    sizes = row.preset(preset)
+    sizes = lookup(model).preset(preset)
     tokenizer = tokenizer_for(dataset, sizes.tokenizer)
     return replace(sizes, tokenizer=tokenizer, classes=dataset.outputs)
 

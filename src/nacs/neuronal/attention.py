@@ -1,0 +1,392 @@
+"""Neuronal attention: a query-key pair relaxes to a logit.
+
+References:
+    Razzaq et al., Neuronal Attention Circuit (NAC) for Representation Learning, 2025.
+    https://arxiv.org/abs/2512.10282
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nacs.attentive.attention import merge_heads, split_heads
+from nacs.neuronal import dynamics
+from nacs.neuronal.config import NeuronalConfig
+from nacs.neuronal.pairs import Pairs, gather, top_k, top_k_by_blocks
+from nacs.neuronal.sparse import Backbone, SensoryGate
+from nacs.neuronal.wiring import ncp
+
+__all__ = ["NeuronalAttention", "StreamState"]
+
+
+class StreamState(NamedTuple):
+    """What a stream remembers of the keys its next query may see."""
+
+    keys: Float[Tensor, "batch heads keys head_width"]
+    values: Float[Tensor, "batch heads keys head_width"]
+    times: Float[Tensor, "batch keys"]
+    spacing: Float[Tensor, "batch keys"]
+
+
+class NeuronalAttention(nn.Module):
+    """Attention whose logits are solutions of an ODE, one per query-key pair.
+
+        da/dt = −ω(q, k) a + φ(q, k),   a(0) = q · k / √d,   w = softmax_k(s · a(t))
+
+    φ and ω come from a sparse circuit wired like that of *C. elegans* (NCP), t is the
+    horizon, s a learned scale. Used like `nn.MultiheadAttention`, batch first; masks
+    are True where something is kept.
+
+    References:
+        Razzaq et al., 2025, as `../spec/neuronal` of this project reads it: the
+        released packages differ, their φ and ω are constants.
+
+    Args:
+        config: Sizes and options; `nacs.neuronal.presets` has the paper's variants.
+
+    Example:
+        >>> layer = NeuronalAttention(NeuronalConfig(width=16, heads=2))
+        >>> layer(torch.randn(3, 20, 16))[0].shape
+        torch.Size([3, 20, 16])
+    """
+
+    def __init__(self, config: NeuronalConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, heads = config.width, config.heads
+        self.query, self.key, self.value = (_gate(config) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self.backbone = None
+        if config.solver not in {"score", "uniform"}:
+            wiring = ncp(
+                2 * config.head_width,
+                config.inter,
+                config.command,
+                config.motor,
+                sparsity=config.sparsity,
+                seed=config.wiring_seed,
+            )
+            self.backbone = Backbone(wiring)
+        self.pace_of_queries = self.pace_of_keys = None
+        if config.horizon == "gate" or config.integration == "gate":
+            self.pace_of_queries = nn.Linear(config.head_width, 2)
+            self.pace_of_keys = nn.Linear(config.head_width, 2, bias=False)
+        if config.horizon == "elapsed":
+            self.log_pace = nn.Parameter(torch.zeros(heads))
+        self.log_scale = (
+            nn.Parameter(torch.zeros(heads)) if config.logit_scale else None
+        )
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch queries width"],
+        key: Float[Tensor, "batch keys width"] | None = None,
+        value: Float[Tensor, "batch keys width"] | None = None,
+        *,
+        query_times: Float[Tensor, "batch queries"] | None = None,
+        key_times: Float[Tensor, "batch keys"] | None = None,
+        keep: Bool[Tensor, "batch keys"] | None = None,
+        allowed: Bool[Tensor, "#batch queries keys"] | None = None,
+        need_weights: bool = False,
+    ) -> tuple[
+        Float[Tensor, "batch queries width"],
+        Float[Tensor, "batch heads queries keys"] | None,
+    ]:
+        """Attend; without `key` and `value`, to the queries' own tokens.
+
+        Args:
+            query: Tokens that ask.
+            key: Tokens that are asked; the queries themselves by default.
+            value: What they answer; the keys by default.
+            query_times: Time stamps; in any unit, but the same for keys.
+            key_times: Time stamps, not decreasing; the queries' by default if `key` is.
+            keep: False where a key is padding: it takes no part at all.
+            allowed: False where a query may not see a key.
+            need_weights: Whether the weights are returned as well, else None.
+        """
+        if key is None:
+            key, key_times = query, query_times
+        value = key if value is None else value
+        self._check(query, key, query_times, key_times)
+        q, k, v = (
+            split_heads(gate(tokens), self.config.heads)
+            for gate, tokens in (
+                (self.query, query),
+                (self.key, key),
+                (self.value, value),
+            )
+        )
+        spacing = None
+        if self.config.integration == "quadrature":
+            assert key_times is not None
+            spacing = key_spacing(key_times, keep, causal=self.config.causal)
+        if self.config.selection == "blocks" and allowed is None:
+            pairs = self._by_blocks(q, k, keep)
+        else:
+            mask = self._mask(len(q[0, 0]), len(k[0, 0]), keep, allowed, query.device)
+            scores = q @ k.mT / math.sqrt(self.config.head_width)
+            pairs = top_k(scores, mask, self.config.top_k)
+        elapsed = _between(query_times, key_times, pairs)
+        heard, weights = self._attend(q, k, v, pairs, elapsed, spacing)
+        dense = _dense(weights, pairs, k.shape[-2]) if need_weights else None
+        return self.out(merge_heads(heard)), dense
+
+    def step(
+        self,
+        token: Float[Tensor, "batch width"],
+        time: Float[Tensor, " batch"],
+        state: StreamState | None = None,
+    ) -> tuple[Float[Tensor, "batch width"], StreamState]:
+        """Process one token of a causal stream; the same as in the whole sequence.
+
+        Args:
+            token: The next token.
+            time: Its time stamp.
+            state: Of the step before; None at the start.
+
+        Raises:
+            ValueError: If the layer is not causal.
+        """
+        if not self.config.causal:
+            raise ValueError(
+                "a stream needs a causal layer, got causal=False; set causal=True, and "
+                "a `window` to bound its memory."
+            )
+        token, time = token.unsqueeze(1), time.unsqueeze(1)
+        q, k, v = (
+            split_heads(gate(token), self.config.heads)
+            for gate in (self.query, self.key, self.value)
+        )
+        spacing = torch.full_like(time, SHORTEST)
+        if state is not None:
+            spacing = (time - state.times[:, -1:]).clamp(min=SHORTEST)
+            k = torch.cat([state.keys, k], 2)
+            v = torch.cat([state.values, v], 2)
+            spacing = torch.cat([state.spacing, spacing], 1)
+        times = time if state is None else torch.cat([state.times, time], 1)
+        last = self.config.window
+        if last:
+            k, v, times, spacing = (
+                k[:, :, -last:],
+                v[:, :, -last:],
+                times[:, -last:],
+                spacing[:, -last:],
+            )
+        scores = q @ k.mT / math.sqrt(self.config.head_width)
+        pairs = top_k(scores, None, self.config.top_k)
+        used = spacing if self.config.integration == "quadrature" else None
+        heard, _ = self._attend(q, k, v, pairs, _between(time, times, pairs), used)
+        out = self.out(merge_heads(heard)).squeeze(1)
+        return out, StreamState(k, v, times, spacing)
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        pairs: Pairs,
+        elapsed: Tensor | None,
+        spacing: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Values heard (batch heads queries head_width), weights of the pairs."""
+        gate = None
+        if self.pace_of_queries is not None and self.pace_of_keys is not None:
+            pace = self.pace_of_queries(q).unsqueeze(-2)
+            pace = pace + gather(self.pace_of_keys(k), pairs.chosen)
+            time = 1.0 if elapsed is None else elapsed
+            gate = torch.sigmoid(pace[..., 0] * time + pace[..., 1])
+        logits = self.logits(q, k, pairs, elapsed, gate)
+        if spacing is not None:
+            logits = logits + spacing.log()[:, None, None]
+        weights = _masked_softmax(logits, pairs.alive)
+        part = weights
+        if self.config.integration == "gate" and gate is not None:
+            part = weights * gate
+        values = gather(v, pairs.chosen)
+        return (part.unsqueeze(-2) @ values).squeeze(-2), weights
+
+    def logits(
+        self,
+        q: Float[Tensor, "batch heads queries head_width"],
+        k: Float[Tensor, "batch heads keys head_width"],
+        pairs: Pairs,
+        elapsed: Float[Tensor, "batch heads queries pairs"] | None,
+        gate: Float[Tensor, "batch heads queries pairs"] | None,
+    ) -> Float[Tensor, "batch heads queries pairs"]:
+        """The scaled solution s · a(t) of every pair."""
+        config = self.config
+        logits = pairs.scores
+        if config.solver == "uniform":
+            logits = torch.zeros_like(logits)
+        elif self.backbone is not None:
+            drive, rate = self.backbone(
+                self.backbone.from_queries(q).unsqueeze(-2),
+                gather(self.backbone.from_keys(k), pairs.chosen),
+            )
+            logits = self._solve(drive, rate, pairs.scores, elapsed, gate)
+        if self.log_scale is None:
+            return logits
+        return logits * self.log_scale.exp()[:, None, None]
+
+    def _solve(
+        self,
+        drive: Tensor,
+        rate: Tensor,
+        scores: Tensor,
+        elapsed: Tensor | None,
+        gate: Tensor | None,
+    ) -> Tensor:
+        """The relaxed logits, before the scale."""
+        config = self.config
+        horizon: Tensor | float = 1.0
+        if config.horizon == "gate" and gate is not None:
+            horizon = gate
+        elif config.horizon == "elapsed" and elapsed is not None:
+            horizon = elapsed * self.log_pace.exp()[:, None, None]
+        initial = scores if config.start == "score" else 0.0
+        if config.solver == "steady":
+            return dynamics.steady(drive, rate, horizon, initial)
+        if config.solver == "exact":
+            return dynamics.exact(drive, rate, horizon, initial)
+        # Steps beyond 1/ω would overshoot the equilibrium, beyond 2/ω diverge; at 1/ω
+        # the first lands on it, so waiting longer would change nothing.
+        horizon = torch.minimum(torch.as_tensor(horizon).to(rate), config.steps / rate)
+        return dynamics.euler(drive, rate, horizon, initial, steps=config.steps)
+
+    def _by_blocks(self, q: Tensor, k: Tensor, keep: Tensor | None) -> Pairs:
+        if q.shape[-2] != k.shape[-2]:
+            raise ValueError(
+                "selection by blocks is for self-attention, got "
+                f"{q.shape[-2]} queries and {k.shape[-2]} keys; use selection='exact'."
+            )
+        config = self.config
+        return top_k_by_blocks(
+            q,
+            k,
+            keep,
+            config.top_k,
+            block=config.block,
+            blocks=config.blocks,
+            causal=config.causal,
+        )
+
+    def _mask(
+        self,
+        queries: int,
+        keys: int,
+        keep: Tensor | None,
+        allowed: Tensor | None,
+        device: torch.device,
+    ) -> Tensor | None:
+        """True where a query may see a key: (batch 1 queries keys), or None."""
+        mask = None if allowed is None else allowed.unsqueeze(1)
+        if keep is not None:
+            mask = keep[:, None, None] if mask is None else mask & keep[:, None, None]
+        if self.config.causal:
+            ago = torch.arange(queries, device=device)[:, None] - torch.arange(
+                keys, device=device
+            )
+            seen = ago >= 0
+            if self.config.window:
+                seen = seen & (ago < self.config.window)
+            mask = seen[None, None] if mask is None else mask & seen
+        return mask
+
+    def _check(
+        self,
+        query: Tensor,
+        key: Tensor,
+        query_times: Tensor | None,
+        key_times: Tensor | None,
+    ) -> None:
+        """Raise ValueError for what would be broadcast into nonsense."""
+        for name, tokens, times in (
+            ("query", query, query_times),
+            ("key", key, key_times),
+        ):
+            if tokens.ndim != 3 or tokens.shape[-1] != self.config.width:
+                raise ValueError(
+                    f"expected {name} of shape (batch, tokens, {self.config.width}), "
+                    f"got {tuple(tokens.shape)}."
+                )
+            if times is not None and times.shape != tokens.shape[:2]:
+                raise ValueError(
+                    f"expected {name}_times of shape {tuple(tokens.shape[:2])}, got "
+                    f"{tuple(times.shape)}."
+                )
+            needed = self.config.horizon == "elapsed"
+            needed |= name == "key" and self.config.integration == "quadrature"
+            if times is None and needed:
+                raise ValueError(
+                    f"this layer needs `{name}_times`: its horizon or integration "
+                    "depends on them, got None."
+                )
+
+
+SHORTEST = 1e-6
+"""Least spacing of time stamps, so that equal stamps keep a finite logarithm."""
+
+
+def key_spacing(
+    times: Float[Tensor, "batch keys"],
+    keep: Bool[Tensor, "batch keys"] | None,
+    *,
+    causal: bool,
+) -> Float[Tensor, "batch keys"]:
+    """The stretch of time each key stands for.
+
+    By the trapezoid rule half the way to either neighbour; in a causal run, which does
+    not know the next stamp, the way from the one before.
+    """
+    if keep is not None:  # a padded stamp repeats the last real one
+        times = times.masked_fill(~keep, -math.inf).cummax(-1).values
+        times = torch.where(times.isinf(), times.new_zeros(()), times)
+    steps = times.diff(dim=-1)
+    if causal:
+        return F.pad(steps, (1, 0)).clamp(min=SHORTEST)
+    return ((F.pad(steps, (1, 0)) + F.pad(steps, (0, 1))) / 2).clamp(min=SHORTEST)
+
+
+def _between(
+    query_times: Tensor | None, key_times: Tensor | None, pairs: Pairs
+) -> Tensor | None:
+    """|t_query − t_key| of every pair."""
+    if query_times is None or key_times is None:
+        return None
+    shape = pairs.chosen.shape
+    stamps = key_times[:, None, None].expand(*shape[:3], -1).gather(-1, pairs.chosen)
+    return (query_times[:, None, :, None] - stamps).abs()
+
+
+def _masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
+    """Softmax over what is alive; zeros, not NaN, where nothing is."""
+    logits = logits.masked_fill(~alive, -math.inf)
+    dead = ~alive.any(-1, keepdim=True)
+    return logits.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
+
+
+def _dense(weights: Tensor, pairs: Pairs, keys: int) -> Tensor:
+    """Weights at the positions of their keys, 0 elsewhere."""
+    whole = weights.new_zeros((*weights.shape[:-1], keys))
+    return whole.scatter_add(-1, pairs.chosen, weights)
+
+
+def _gate(config: NeuronalConfig) -> nn.Module:
+    width = config.width
+    if config.gate == "dense":
+        return nn.Linear(width, width)
+    if (
+        config.gate == "circuit"
+    ):  # the paper's: ⌈(d − 0.5) / 0.6⌉ units, d of them motor
+        units = math.ceil((width - 0.5) / 0.6) - width
+        command = max(int(0.4 * units), 1)
+        groups = (width, units - command, command, width)
+        wiring = ncp(*groups, sparsity=config.sparsity, seed=config.wiring_seed)
+        return SensoryGate(wiring)
+    # One layer: the synapses from sensory to inter neurons of a circuit this wide.
+    wiring = ncp(width, width, 1, 1, sparsity=config.sparsity, seed=config.wiring_seed)
+    return SensoryGate(wiring.sensory)

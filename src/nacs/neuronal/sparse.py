@@ -1,0 +1,128 @@
+"""Layers that obey a wiring diagram: a weight is exactly zero where no synapse is."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nacs.neuronal.wiring import Synapses, Wiring
+
+__all__ = ["Backbone", "MaskedLinear", "SensoryGate"]
+
+
+class MaskedLinear(nn.Module):
+    """A linear layer with weights only where the wiring has a synapse.
+
+    Args:
+        synapses: (senders, receivers), 0 where there is none.
+        bias: Whether receivers have a bias.
+    """
+
+    mask: Tensor
+
+    def __init__(self, synapses: Synapses, *, bias: bool = True) -> None:
+        super().__init__()
+        mask = torch.from_numpy(synapses != 0).T.contiguous()
+        self.register_buffer("mask", mask, persistent=False)
+        heard = mask.sum(-1, keepdim=True).clamp(min=1)
+        weight = (2 * torch.rand(mask.shape) - 1) * math.sqrt(3) / heard.sqrt()
+        self.weight = nn.Parameter(weight * mask)
+        self.bias = nn.Parameter(torch.zeros(len(mask))) if bias else None
+
+    @property
+    def synapses(self) -> Float[Tensor, "receivers senders"]:
+        """The weights, exactly zero where there is no synapse."""
+        return self.weight * self.mask
+
+    def forward(
+        self, states: Float[Tensor, "*batch senders"]
+    ) -> Float[Tensor, "*batch receivers"]:
+        """What the receivers hear."""
+        return F.linear(states, self.synapses, self.bias)
+
+
+class SensoryGate(nn.Module):
+    """A sparse projection of queries, keys or values.
+
+    With a circuit of its own it is sensory → inter → command → motor, as in the paper;
+    its rank is then at most its number of command neurons. Without (`wiring` has no
+    command neurons), it is one sparse layer.
+
+    Args:
+        wiring: Of a circuit with as many motor neurons as there are channels, or the
+            synapses of one layer.
+    """
+
+    def __init__(self, wiring: Wiring | Synapses) -> None:
+        super().__init__()
+        if isinstance(wiring, Wiring):
+            self.layers = nn.Sequential(
+                MaskedLinear(wiring.sensory),
+                nn.SiLU(),
+                MaskedLinear(wiring.inter),
+                nn.SiLU(),
+                MaskedLinear(wiring.motor),
+            )
+        else:
+            self.layers = nn.Sequential(MaskedLinear(wiring))
+
+    def forward(
+        self, tokens: Float[Tensor, "*batch width"]
+    ) -> Float[Tensor, "*batch channels"]:
+        """The projected tokens."""
+        return self.layers(tokens)
+
+
+class Backbone(nn.Module):
+    """The circuit that turns a query-key pair into a drive and a rate.
+
+        inter = silu(W_q q + W_k k),  command = silu(W inter + R silu(W inter)),
+        φ = sigmoid(head_φ(motor_φ)),  ω = softplus(head_ω(motor_ω)) + 1e-6
+
+    The first layer is linear in [q; k], so its two halves are computed once per token
+    and added per pair. R holds the recurrent synapses, one step of them. Half of the
+    motor neurons feed each head, so that drive and rate do not share one number.
+
+    Args:
+        wiring: With 2 · head_width sensory neurons, the queries' first.
+    """
+
+    def __init__(self, wiring: Wiring) -> None:
+        super().__init__()
+        half = len(wiring.sensory) // 2
+        self.from_queries = MaskedLinear(wiring.sensory[:half])
+        self.from_keys = MaskedLinear(wiring.sensory[half:], bias=False)
+        self.command = MaskedLinear(wiring.inter)
+        self.recurrent = MaskedLinear(wiring.command, bias=False)
+        self.motor = MaskedLinear(wiring.motor)
+        motors = wiring.motor.shape[1]
+        self.drives = motors // 2
+        self.drive = nn.Linear(self.drives, 1)
+        self.rate = nn.Linear(motors - self.drives, 1)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "*#batch inter"],
+        keys: Float[Tensor, "*#batch inter"],
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Drive and rate of pairs.
+
+        Args:
+            queries: `from_queries` of the pairs' queries.
+            keys: `from_keys` of the pairs' keys.
+        """
+        motor = self.motor(self.commands(queries, keys))
+        drive = torch.sigmoid(self.drive(motor[..., : self.drives]).squeeze(-1))
+        rate = F.softplus(self.rate(motor[..., self.drives :]).squeeze(-1)) + 1e-6
+        return drive, rate
+
+    def commands(
+        self,
+        queries: Float[Tensor, "*#batch inter"],
+        keys: Float[Tensor, "*#batch inter"],
+    ) -> Float[Tensor, "*batch command"]:
+        """What the command neurons do for every pair."""
+        heard = self.command(F.silu(queries + keys))
+        return F.silu(heard + self.recurrent(F.silu(heard)))
