@@ -15,11 +15,13 @@ from nacs.attentive.layers import ReadInAttention, confidence_weights
 from nacs.attentive.links import (
     Links,
     cosine_distance,
+    importance,
     link_log_probabilities,
     sample_log_kernel,
     strongest_edges,
 )
-from nacs.attentive.surgery import eliminate_edges
+from nacs.attentive.priors import sample_graph
+from nacs.attentive.surgery import eliminate_edges, surviving_modules
 
 
 def modules(count, *, batch=(), code=3, signature=4, width=8):
@@ -324,6 +326,66 @@ def test_dropping_nothing_changes_nothing():
         smaller = drop_modules(model, 3)
         assert smaller(images).shape == (3, 10)
         assert not torch.allclose(smaller(images), model(images))
+
+
+def test_importance_decides_who_stays():
+    model = AttentiveCircuit(presets.tiny()).eval()
+    strength = importance(model.links())
+    best = strength.topk(5).indices.sort().values
+    worst = strength.topk(5, largest=False).indices.sort().values
+    assert torch.equal(surviving_modules(model, 5), best)
+    assert torch.equal(surviving_modules(model, 5, order="reversed"), worst)
+    drawn = surviving_modules(model, 5, order="random", seed=3)
+    assert len(drawn.unique()) == 5
+    assert not torch.equal(drawn, surviving_modules(model, 5, order="random", seed=4))
+
+
+def test_a_conditional_circuit_keeps_each_samples_own_best():
+    model = AttentiveCircuit(CONDITIONAL).eval()
+    tokens, keep = model.tokenizer(torch.randn(3, 1, 8, 8))
+    whole = model.design(tokens, keep)
+    kept = drop_modules(model, 4).design(tokens, keep)
+    assert kept.processors.codes is not None
+    assert whole.processors.codes is not None
+    for sample in range(3):
+        best = importance(model.links(whole))[sample].topk(4).indices.sort().values
+        assert_close(
+            kept.processors.codes[sample], whole.processors.codes[sample, best]
+        )
+
+
+def test_readers_are_heard_when_edges_between_processors_go():
+    sizes = replace(presets.tiny(), wiring="relay", states="seeded", readers=5)
+    model = AttentiveCircuit(sizes).eval()
+    alone = eliminate_edges(model, 1.0)
+    first, second = alone(torch.randn(2, 1, 8, 8))
+    assert not torch.allclose(first, second)
+
+
+def test_the_regulariser_does_not_depend_on_labels():
+    model = AttentiveCircuit(presets.tiny())
+    before = model.regulariser()
+    with torch.no_grad():
+        (signatures,) = (
+            each
+            for name, each in model.named_parameters()
+            if name == "generator.processors.signatures"
+        )
+        signatures.copy_(signatures[torch.randperm(len(signatures))])
+    assert_close(model.regulariser(), before)
+
+
+def test_signatures_start_close_where_the_drawn_graph_has_edges():
+    torch.manual_seed(5)
+    model = AttentiveCircuit(replace(presets.tiny(), start="prior"))
+    torch.manual_seed(6)
+    seed = int(torch.randint(2**31, ()).item())
+    torch.manual_seed(6)
+    model.prepare()
+    links = sample_graph("scale-free", 16, seed=seed) == 1
+    off = ~torch.eye(16, dtype=torch.bool)
+    p = model.links().detach()
+    assert p[links].min() > 0.5 > p[off & ~links].max()
 
 
 def test_module_dropout_drops_modules_in_training_only():

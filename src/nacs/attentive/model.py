@@ -5,6 +5,8 @@ References:
     https://arxiv.org/abs/2210.08031
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -189,7 +191,8 @@ class AttentiveCircuit(nn.Module):
     def prepare(self) -> None:
         """Once before training: fit the signatures to a graph drawn from the prior.
 
-        Does nothing unless the config says `start="prior"`.
+        Linked modules come so close that P ≥ ½ (or within the truncation), others do
+        not. Does nothing unless the config says `start="prior"`.
         """
         config = self.config
         if config.start != "prior" or config.graph == "complete":
@@ -201,10 +204,11 @@ class AttentiveCircuit(nn.Module):
             return
         seed = int(torch.randint(2**31, ()).item())
         adjacency = sample_graph(config.prior, config.modules, seed=seed)
+        even = config.bandwidth * math.log(2)
+        near = even if config.truncation is None else config.truncation
         with torch.enable_grad():
-            fitted = fit_signatures(
-                adjacency, signatures.detach().float(), truncation=1.0
-            )
+            start = signatures.detach().float()
+            fitted = fit_signatures(adjacency, start, truncation=near)
         signatures.copy_(0.1 * F.normalize(fitted, dim=-1))
 
 
