@@ -93,6 +93,9 @@ def test_4_masked_keys_take_no_part():
     _, weights = layer(tokens, allowed=allowed[None], need_weights=True)
     assert (weights.triu(1) == 0).all()
     assert_close(weights.sum(-1), torch.ones(2, 2, 9))
+    _, weights = layer(tokens, keep=keep, allowed=allowed[None], need_weights=True)
+    assert (weights.triu(1) == 0).all()
+    assert (weights[..., 5:] == 0).all()
 
 
 @pytest.mark.parametrize("count", [1, 5, 31, 32, 33, 100])
@@ -140,14 +143,16 @@ def test_5_recall_is_reported_and_beats_chance():
     assert (found.chosen[found.alive] < 100).all()
 
 
-def test_5_a_model_with_blocks_is_causal_and_takes_padding():
-    config = replace(SMALL, selection="blocks", block=8, blocks=1, causal=True)
-    layer = NeuronalAttention(config)
+@pytest.mark.parametrize("seed", range(10))
+def test_5_blocks_are_chosen_without_the_future_and_the_padding(seed):
+    torch.manual_seed(seed)
+    config = replace(SMALL, selection="blocks", block=8, blocks=1)
     tokens = torch.randn(1, 30, 16)
     changed = tokens.clone()
-    changed[:, 20:] += 1
-    assert_close(layer(tokens)[0][:, :20], layer(changed)[0][:, :20])
-    keep = torch.arange(30).expand(1, 30) < 20
+    changed[:, 20:] = 100 * torch.randn(1, 10, 16)
+    causal = NeuronalAttention(replace(config, causal=True))
+    assert_close(causal(tokens)[0][:, :20], causal(changed)[0][:, :20])
+    layer, keep = NeuronalAttention(config), torch.arange(30).expand(1, 30) < 20
     assert_close(
         layer(tokens, keep=keep)[0][:, :20], layer(changed, keep=keep)[0][:, :20]
     )
