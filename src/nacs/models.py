@@ -9,9 +9,10 @@ from typing import Any, get_args, get_type_hints
 from torch import nn
 
 from nacs.attentive import AttentiveCircuit, AttentiveConfig, presets
+from nacs.baselines.rivals import MIXERS, RivalConfig, rival
 from nacs.baselines.transformer import Transformer, TransformerConfig
 from nacs.errors import UserError
-from nacs.neuronal import NeuronalModel, NeuronalModelConfig
+from nacs.neuronal import NeuronalModelConfig, neuronal_model
 from nacs.neuronal import presets as neuronal_presets
 from nacs.neuronal.sparse import MaskedLinear
 
@@ -59,9 +60,29 @@ def _derived(
     }
 
 
+def _rival(mixer: Any) -> dict[str, Callable[[], RivalConfig]]:
+    """Presets of a rival of the neuronal model, of the same widths and layers."""
+
+    def like(config: NeuronalModelConfig) -> RivalConfig:
+        return RivalConfig(
+            mixer=mixer,
+            tokenizer=config.tokenizer,
+            classes=config.classes,
+            heads=config.attention.heads,
+            layers=config.layers,
+            hidden=config.hidden,
+            pooling=config.pooling,
+        )
+
+    return {
+        "small": lambda: like(neuronal_presets.small()),
+        "tiny": lambda: like(neuronal_presets.tiny()),
+    }
+
+
 MODELS: dict[str, Model] = {
     "attentive": Model(AttentiveConfig, AttentiveCircuit, presets.PRESETS),
-    "neuronal": Model(NeuronalModelConfig, NeuronalModel, neuronal_presets.PRESETS),
+    "neuronal": Model(NeuronalModelConfig, neuronal_model, neuronal_presets.PRESETS),
     "perceiver": Model(AttentiveConfig, AttentiveCircuit, _derived(presets.perceiver)),
     "perceiver-modfc": Model(
         AttentiveConfig,
@@ -74,6 +95,7 @@ MODELS: dict[str, Model] = {
         _derived(lambda like: presets.ablation(like)["+sparse-graph"]),
     ),
     "transformer": Model(TransformerConfig, Transformer, _derived(_transformer)),
+    **{name: Model(RivalConfig, rival, _rival(name)) for name in MIXERS},
 }
 """A row a model. A rival is one file and one row."""
 

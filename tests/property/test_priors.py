@@ -97,3 +97,37 @@ def test_a_smaller_circuit_can_be_regularised(prior):
     loss.backward()
     assert torch.isfinite(loss)
     assert sorted(smaller.labels.tolist()) == list(range(5))
+
+
+def test_the_diagonal_counts_only_if_asked_for():
+    links, prior, order = torch.eye(4), torch.zeros(4, 4), torch.arange(4)
+    assert graph_loss(links, prior, order) == 0
+    assert graph_loss(links, prior, order, diagonal=True) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"states": "code", "code": 8}, "set code=32"),
+        ({"kept": 17}, r"`kept` must lie in \[0, modules=16\]"),
+        ({"readers": 3}, '`readers` is for `wiring="relay"` alone'),
+        ({"wiring": "relay"}, '`readers` is for `wiring="relay"` alone'),
+        ({"bandwidth": 0.0}, "`bandwidth` must be positive"),
+        ({"module_dropout": 1.5}, r"must lie in \[0, 1\]"),
+        ({"modules": 0}, "`modules` must be at least 1"),
+    ],
+)
+def test_bad_circuits(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(presets.tiny(), **change)
+
+
+def test_bad_surgery():
+    model = AttentiveCircuit(presets.tiny())
+    with pytest.raises(ValueError, match=r"`keep` must lie in \[1, 16\]"):
+        drop_modules(model, 17)
+    conditional = AttentiveCircuit(replace(presets.tiny(), generator="conditional"))
+    with pytest.raises(ValueError, match='drops modules by "importance", got "random"'):
+        drop_modules(conditional, 3, order="random")
+    with pytest.raises(ValueError, match="There is no prior 'ring'"):
+        graphon("ring", 4)

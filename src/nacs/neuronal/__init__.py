@@ -3,19 +3,19 @@
 from nacs.neuronal.attention import NeuronalAttention, StreamState
 from nacs.neuronal.config import NeuronalConfig, NeuronalModelConfig
 from nacs.neuronal.dynamics import euler, exact, steady
-from nacs.neuronal.model import ModelState, NeuronalModel
+from nacs.neuronal.model import NeuronalMixer, neuronal_model
 from nacs.neuronal.wiring import Wiring, ncp
 
 __all__ = [
-    "ModelState",
     "NeuronalAttention",
     "NeuronalConfig",
-    "NeuronalModel",
+    "NeuronalMixer",
     "NeuronalModelConfig",
     "StreamState",
     "Wiring",
     "euler",
     "exact",
     "ncp",
+    "neuronal_model",
     "steady",
 ]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nacs.sequence import Pooling, check_sizes
 from nacs.tokenizers import TokenizerConfig
 
 __all__ = ["NeuronalConfig", "NeuronalModelConfig"]
@@ -144,18 +145,9 @@ class NeuronalModelConfig:
     hidden: int = 128
     """Width of the feed-forward networks."""
 
-    pooling: Literal["mean", "last", "none"] = "mean"
+    pooling: Pooling = "mean"
     """From tokens to the answer: their mean, the last one, or an answer a token, as for
     next-step prediction."""
 
     def __post_init__(self) -> None:
-        if self.tokenizer.width != self.attention.width:
-            raise ValueError(
-                f"tokens must be as wide as the attention, got "
-                f"{self.tokenizer.width} and {self.attention.width}."
-            )
-        for name in ("classes", "layers", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
+        check_sizes(self, self.attention.width)

@@ -1,0 +1,69 @@
+"""Attention rivals that know the time: multi-head with time encoding, and mTAN.
+
+References:
+    Vaswani et al., Attention Is All You Need, 2017. arXiv 1706.03762
+    Shukla, Marlin, Multi-Time Attention Networks, ICLR 2021. arXiv 2101.10318
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+__all__ = ["MultiHead", "MultiTime", "TimeEncoding"]
+
+
+class TimeEncoding(nn.Module):
+    """A linear wave of time and learned sines, as wide as the tokens (Time2Vec)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(-1.0, 5.0, width))
+        self.frequencies = nn.Parameter(frequencies)
+        self.phases = nn.Parameter(2 * torch.pi * torch.rand(width))
+
+    def forward(
+        self, times: Float[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """One vector a time stamp."""
+        wave = times.unsqueeze(-1) * self.frequencies + self.phases
+        return torch.cat([wave[..., :1], wave[..., 1:].sin()], -1)
+
+
+class MultiHead(nn.Module):
+    """`nn.MultiheadAttention` over tokens to which their time encoding is added."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.encoding = TimeEncoding(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch tokens width"],
+        times: Float[Tensor, "batch tokens"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """What every token hears."""
+        timed = tokens + self.encoding(times)
+        padding = None if keep is None else ~keep
+        return self.attention(timed, timed, tokens, padding, need_weights=False)[0]
+
+
+class MultiTime(nn.Module):
+    """Multi-time attention (mTAN): who hears whom depends on time stamps alone."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.encoding = TimeEncoding(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch tokens width"],
+        times: Float[Tensor, "batch tokens"],
+        keep: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """What every token hears."""
+        when = self.encoding(times)
+        padding = None if keep is None else ~keep
+        return self.attention(when, when, tokens, padding, need_weights=False)[0]
