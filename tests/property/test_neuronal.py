@@ -17,7 +17,7 @@ from nacs.neuronal import (
     presets,
 )
 from nacs.neuronal.attention import key_spacing
-from nacs.neuronal.pairs import gather, top_k
+from nacs.neuronal.pairs import LARGEST, gather, top_k
 from nacs.neuronal.sparse import MaskedLinear
 
 SMALL = NeuronalConfig(width=8, heads=2, top_k=3, inter=8, command=4)
@@ -163,11 +163,13 @@ def test_with_one_token_dynamics_do_not_matter():
 def test_leaving_keys_out_moves_the_output_by_twice_their_mass(seed, pairs):
     """‖Δ‖ ≤ 2 (1 − m) max‖v‖, m the mass of the kept keys among all."""
     torch.manual_seed(seed)
-    scores, values = torch.randn(1, 1, 4, 7), torch.randn(1, 1, 7, 3)
+    queries, keys = torch.randn(1, 1, 4, 5), torch.randn(1, 1, 7, 5)
+    values = torch.randn(1, 1, 7, 3)
+    scores = queries @ keys.mT
     whole = scores.softmax(-1)
-    kept = top_k(scores, None, pairs)
-    mass = whole.gather(-1, kept.chosen).sum(-1)
-    less = kept.scores.softmax(-1).unsqueeze(-2) @ gather(values, kept.chosen)
+    chosen = top_k(queries, keys, None, pairs).chosen
+    mass = whole.gather(-1, chosen).sum(-1)
+    less = scores.gather(-1, chosen).softmax(-1).unsqueeze(-2) @ gather(values, chosen)
     moved = (less.squeeze(-2) - whole @ values).norm(dim=-1)
     assert (moved <= 2 * (1 - mass) * values.norm(dim=-1).max() + 1e-12).all()
 
@@ -265,3 +267,20 @@ def test_pooling_sees_no_padding(pooling):
     answers = model(padded, keep)
     assert_close(answers[:1], model(times[:1]))
     assert_close(answers[1:], model(times[1:, :4]))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_selection_in_parts_is_selection_at_once(masked, monkeypatch):
+    queries, keys = torch.randn(2, 3, 37, 5), torch.randn(2, 3, 41, 5)
+    allowed = torch.rand(2, 1, 37, 41) > 0.9 if masked else None
+    scores = queries @ keys.mT
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    wanted = scores.topk(4)
+    for most in (1, 100, 10**6):
+        monkeypatch.setitem(LARGEST, "cpu", most)
+        found = top_k(queries, keys, allowed, 4)
+        best = scores.gather(-1, found.chosen).sort(descending=True).values
+        assert_close(best, wanted.values)
+        if masked:
+            assert torch.equal(found.alive.sum(-1), (wanted.values > -math.inf).sum(-1))

@@ -147,3 +147,15 @@ def test_the_backbone_reaches_its_motors_by_the_wiring_alone():
 
     assert (path == 0).any()
     assert torch.equal(reach(outputs, torch.randn(10)), path > 0)
+
+
+def test_motors_and_heads_are_one_layer():
+    backbone = Backbone(ncp(10, 12, 6, 5, sparsity=0.5, seed=3))
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter)
+    queries, keys = torch.randn(7, 12), torch.randn(7, 12)
+    motor = backbone.motor(backbone.commands(queries, keys))
+    drive, rate = backbone(queries, keys)
+    assert_close(drive, backbone.drive(motor[:, :2]).squeeze(-1).sigmoid())
+    plain = torch.nn.functional.softplus(backbone.rate(motor[:, 2:]).squeeze(-1))
+    assert_close(rate, plain + 1e-6)

@@ -120,12 +120,8 @@ def test_5_blocks_drop_no_key_and_return_enough(count, causal):
     assert newest.any(-1).all()
     mask = torch.ones(count, count, dtype=torch.bool).tril() if causal else None
     every = top_k_by_blocks(q, k, None, 8, blocks=9, **usual)
-    best = top_k(q @ k.mT / 8**0.5, mask, 8)
-    assert recall(every, best) == 1
-    assert_close(
-        every.scores.masked_fill(~every.alive, -9).sort(-1).values[..., -1],
-        best.scores.masked_fill(~best.alive, -9).sort(-1).values[..., -1],
-    )
+    if count > 8:  # else the exact selection is all keys
+        assert recall(every, top_k(q, k, mask, 8)) == 1
 
 
 def test_5_recall_is_reported_and_beats_chance():
@@ -135,7 +131,7 @@ def test_5_recall_is_reported_and_beats_chance():
     k = F.layer_norm(k, (8,))
     q = k + 0.1 * torch.randn_like(k)
     found = top_k_by_blocks(q, k, None, 8, block=16, blocks=2, causal=False)
-    share = recall(found, top_k(q @ k.mT / 8**0.5, None, 8))
+    share = recall(found, top_k(q, k, None, 8))
     assert 3 * 16 / 256 < share < 1
     assert share > 0.5
     padding = torch.arange(256).expand(1, 256) < 100
@@ -192,13 +188,13 @@ def test_8_euler_neither_overshoots_nor_diverges(horizon):
     layer = NeuronalAttention(config)
     torch.nn.init.constant_(layer.backbone.rate.bias, 30.0)
     seen = []
-    original = layer.logits
+    original = layer._solve
 
     def spy(*arguments):
         seen.append(original(*arguments))
         return seen[-1]
 
-    layer.logits = spy
+    layer._solve = spy
     tokens, times = torch.randn(1, 9, 16), 10 * torch.rand(1, 9).cumsum(1)
     layer(tokens, query_times=times)
     assert (seen[0] >= 0).all()

@@ -128,8 +128,7 @@ class NeuronalAttention(nn.Module):
             pairs = self._by_blocks(q, k, keep)
         else:
             mask = self._mask(len(q[0, 0]), len(k[0, 0]), keep, allowed, query.device)
-            scores = q @ k.mT / math.sqrt(self.config.head_width)
-            pairs = top_k(scores, mask, self.config.top_k)
+            pairs = top_k(q, k, mask, self.config.top_k)
         elapsed = _between(query_times, key_times, pairs)
         heard, weights = self._attend(q, k, v, pairs, elapsed, spacing)
         dense = _dense(weights, pairs, k.shape[-2]) if need_weights else None
@@ -176,8 +175,7 @@ class NeuronalAttention(nn.Module):
                 times[:, -last:],
                 spacing[:, -last:],
             )
-        scores = q @ k.mT / math.sqrt(self.config.head_width)
-        pairs = top_k(scores, None, self.config.top_k)
+        pairs = top_k(q, k, None, self.config.top_k)
         used = spacing if self.config.integration == "quadrature" else None
         heard, _ = self._attend(q, k, v, pairs, _between(time, times, pairs), used)
         out = self.out(merge_heads(heard)).squeeze(1)
@@ -185,52 +183,51 @@ class NeuronalAttention(nn.Module):
 
     def _attend(
         self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
+        q: Float[Tensor, "batch heads queries head_width"],
+        k: Float[Tensor, "batch heads keys head_width"],
+        v: Float[Tensor, "batch heads keys head_width"],
         pairs: Pairs,
-        elapsed: Tensor | None,
-        spacing: Tensor | None,
+        elapsed: Float[Tensor, "batch heads queries pairs"] | None,
+        spacing: Float[Tensor, "batch keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Values heard (batch heads queries head_width), weights of the pairs."""
+        told = [k, v]
+        if self.backbone is not None:
+            told.append(self.backbone.from_keys(k))
+        if self.pace_of_keys is not None:
+            told.append(self.pace_of_keys(k))
+        if pairs.chosen is None:
+            picked = [each.unsqueeze(2) for each in told]
+        else:  # one copy of rows for all that is told of a key
+            widths = [each.shape[-1] for each in told]
+            picked = list(gather(torch.cat(told, -1), pairs.chosen).split(widths, -1))
+        keys, values, *rest = picked
+        asked = q.unsqueeze(3) / math.sqrt(self.config.head_width)
+        every = pairs.chosen is None
+        scores = asked.squeeze(3) @ k.mT if every else (asked * keys).sum(-1)
         gate = None
-        if self.pace_of_queries is not None and self.pace_of_keys is not None:
-            pace = self.pace_of_queries(q).unsqueeze(-2)
-            pace = pace + gather(self.pace_of_keys(k), pairs.chosen)
+        if self.pace_of_queries is not None:
+            pace = self.pace_of_queries(q).unsqueeze(3) + rest.pop()
             time = 1.0 if elapsed is None else elapsed
             gate = torch.sigmoid(pace[..., 0] * time + pace[..., 1])
-        logits = self.logits(q, k, pairs, elapsed, gate)
-        if spacing is not None:
-            logits = logits + spacing.log()[:, None, None]
+        logits = torch.zeros_like(scores) if self.config.solver == "uniform" else scores
+        if self.backbone is not None:
+            asking = self.backbone.from_queries(q).unsqueeze(3)
+            drive, rate = self.backbone(asking, rest.pop())
+            logits = self._solve(drive, rate, scores, elapsed, gate)
+        logits = self._scaled(logits, spacing)
         weights = _masked_softmax(logits, pairs.alive)
         part = weights
         if self.config.integration == "gate" and gate is not None:
             part = weights * gate
-        values = gather(v, pairs.chosen)
-        return (part.unsqueeze(-2) @ values).squeeze(-2), weights
+        heard = part @ v if every else (part.unsqueeze(-1) * values).sum(-2)
+        return heard, weights
 
-    def logits(
-        self,
-        q: Float[Tensor, "batch heads queries head_width"],
-        k: Float[Tensor, "batch heads keys head_width"],
-        pairs: Pairs,
-        elapsed: Float[Tensor, "batch heads queries pairs"] | None,
-        gate: Float[Tensor, "batch heads queries pairs"] | None,
-    ) -> Float[Tensor, "batch heads queries pairs"]:
-        """The scaled solution s · a(t) of every pair."""
-        config = self.config
-        logits = pairs.scores
-        if config.solver == "uniform":
-            logits = torch.zeros_like(logits)
-        elif self.backbone is not None:
-            drive, rate = self.backbone(
-                self.backbone.from_queries(q).unsqueeze(-2),
-                gather(self.backbone.from_keys(k), pairs.chosen),
-            )
-            logits = self._solve(drive, rate, pairs.scores, elapsed, gate)
-        if self.log_scale is None:
-            return logits
-        return logits * self.log_scale.exp()[:, None, None]
+    def _scaled(self, logits: Tensor, spacing: Tensor | None) -> Tensor:
+        """Logits under the learned scale and the stretches of time of the keys."""
+        if self.log_scale is not None:
+            logits = logits * self.log_scale.exp()[:, None, None]
+        return logits if spacing is None else logits + spacing.log()[:, None, None]
 
     def _solve(
         self,
@@ -357,13 +354,16 @@ def _between(
     """|t_query − t_key| of every pair."""
     if query_times is None or key_times is None:
         return None
-    shape = pairs.chosen.shape
-    stamps = key_times[:, None, None].expand(*shape[:3], -1).gather(-1, pairs.chosen)
+    stamps = key_times[:, None, None]
+    if pairs.chosen is not None:
+        stamps = stamps.expand(*pairs.chosen.shape[:3], -1).gather(-1, pairs.chosen)
     return (query_times[:, None, :, None] - stamps).abs()
 
 
-def _masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
+def _masked_softmax(logits: Tensor, alive: Tensor | None) -> Tensor:
     """Softmax over what is alive; zeros, not NaN, where nothing is."""
+    if alive is None:
+        return logits.softmax(-1)
     logits = logits.masked_fill(~alive, -math.inf)
     dead = ~alive.any(-1, keepdim=True)
     return logits.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
@@ -371,6 +371,8 @@ def _masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
 
 def _dense(weights: Tensor, pairs: Pairs, keys: int) -> Tensor:
     """Weights at the positions of their keys, 0 elsewhere."""
+    if pairs.chosen is None:
+        return weights
     whole = weights.new_zeros((*weights.shape[:-1], keys))
     return whole.scatter_add(-1, pairs.chosen, weights)
 

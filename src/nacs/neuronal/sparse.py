@@ -113,10 +113,19 @@ class Backbone(nn.Module):
             queries: `from_queries` of the pairs' queries.
             keys: `from_keys` of the pairs' keys.
         """
-        motor = self.motor(self.commands(queries, keys))
-        drive = torch.sigmoid(self.drive(motor[..., : self.drives]).squeeze(-1))
-        rate = F.softplus(self.rate(motor[..., self.drives :]).squeeze(-1)) + 1e-6
-        return drive, rate
+        outputs = F.linear(self.commands(queries, keys), *self.heads())
+        drive, rate = outputs.unbind(-1)
+        return torch.sigmoid(drive), F.softplus(rate) + 1e-6
+
+    def heads(self) -> tuple[Float[Tensor, "2 command"], Float[Tensor, " 2"]]:
+        """Motor neurons and heads as one layer: nothing nonlinear is between them."""
+        weights, biases = self.motor.synapses, self.motor.bias
+        assert biases is not None
+        halves = slice(self.drives), slice(self.drives, None)
+        heads = tuple(zip((self.drive, self.rate), halves, strict=True))
+        weight = torch.cat([head.weight @ weights[half] for head, half in heads])
+        bias = torch.cat([head(biases[half]) for head, half in heads])
+        return weight, bias
 
     def commands(
         self,
