@@ -35,8 +35,7 @@ shapes: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --jaxtyping-packages=nacs.attentive,nacs.tokenizers,nacs.baselines,beartype.beartype
 
 bench: setup
-	mkdir -p benchmarks/results
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks --benchmark-json=benchmarks/results/latest.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks
 
 reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py

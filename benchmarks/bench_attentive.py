@@ -4,45 +4,14 @@ Run:  make bench       (one thread; processor time; rounds in which all take tur
 A case that does not agree with its reference to 1e-10 in float64 is not timed.
 """
 
-import json
 import multiprocessing
-import statistics
-import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from nacs.attentive import AttentiveCircuit, Modules, drop_modules, presets
 from nacs.attentive.layers import ReadInAttention
-from nacs.runs import provenance
-
-RESULTS = Path(__file__).parent / "results" / "attentive.json"
-ROUNDS = 7
-
-
-def interleaved(calls):
-    """Median processor seconds of every call, and of its ratio to the first."""
-    seconds = {name: [] for name in calls}
-    for turn in range(ROUNDS + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    first = next(iter(seconds.values()))
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(first, each, strict=True))
-        for name, each in seconds.items()
-    }
-    return {name: statistics.median(each) for name, each in seconds.items()}, ratios
-
-
-def record(name, values):
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    found[name] = values | provenance()
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+from timing import high_water, interleaved, record
 
 
 def read_in_case(batch, dtype):
@@ -72,13 +41,6 @@ def peak_bytes(form):
     return high_water() - before
 
 
-def high_water():
-    """Peak resident bytes of this process; ru_maxrss would count its parent's."""
-    status = Path("/proc/self/status").read_text()
-    line = next(each for each in status.splitlines() if each.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
-
-
 def _first(group, tokens):
     return Modules(None, group.codes[:8], group.states[:8]), tokens[:1]
 
@@ -100,6 +62,7 @@ def test_read_in():
         with context.Pool(1) as pool:
             memory[form] = pool.apply(peak_bytes, (form,))
     record(
+        "attentive",
         "read-in, forward and backward, batch 8",
         {
             "seconds": seconds,
@@ -123,4 +86,8 @@ def test_dropped_modules(batch):
         assert torch.equal(smaller["0 %"](images), model(images))
         calls = {name: lambda m=each: m(images) for name, each in smaller.items()}
         seconds, ratios = interleaved(calls)
-    record(f"modules dropped, batch {batch}", {"seconds": seconds, "speedup": ratios})
+    record(
+        "attentive",
+        f"modules dropped, batch {batch}",
+        {"seconds": seconds, "speedup": ratios},
+    )

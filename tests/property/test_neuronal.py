@@ -13,11 +13,11 @@ from torch.testing import assert_close
 from nacs.neuronal import (
     NeuronalAttention,
     NeuronalConfig,
+    attention,
     neuronal_model,
     presets,
 )
-from nacs.neuronal.attention import key_spacing
-from nacs.neuronal.pairs import LARGEST, gather, top_k
+from nacs.neuronal.pairs import LARGEST, gather, key_spacing, top_k
 from nacs.neuronal.sparse import MaskedLinear
 
 SMALL = NeuronalConfig(width=8, heads=2, top_k=3, inter=8, command=4)
@@ -284,3 +284,18 @@ def test_selection_in_parts_is_selection_at_once(masked, monkeypatch):
         assert_close(best, wanted.values)
         if masked:
             assert torch.equal(found.alive.sum(-1), (wanted.values > -math.inf).sum(-1))
+
+
+@options
+@pytest.mark.parametrize("causal", [True, False])
+def test_inference_in_parts_is_inference_at_once(change, causal, monkeypatch):
+    layer = built(causal=causal, **change)
+    tokens, times = series(count=50)
+    keep = torch.arange(50).expand(2, 50) < torch.tensor([[50], [31]])
+    called = {"query_times": times, "keep": keep, "need_weights": True}
+    whole, weights = layer(tokens, **called)
+    monkeypatch.setattr(attention, "AT_ONCE", 1)  # 16 queries at a time
+    with torch.no_grad():
+        parts, same = layer(tokens, **called)
+    assert_close(parts, whole)
+    assert_close(same, weights)

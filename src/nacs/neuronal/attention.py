@@ -6,17 +6,27 @@ References:
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nacs.attentive.attention import merge_heads, split_heads
 from nacs.neuronal import dynamics
 from nacs.neuronal.config import NeuronalConfig
-from nacs.neuronal.pairs import Pairs, gather, top_k, top_k_by_blocks
+from nacs.neuronal.pairs import (
+    SHORTEST,
+    Pairs,
+    between,
+    dense_weights,
+    gather,
+    key_spacing,
+    masked_softmax,
+    top_k,
+    top_k_by_blocks,
+)
 from nacs.neuronal.sparse import Backbone, SensoryGate
 from nacs.neuronal.wiring import ncp
 
@@ -124,15 +134,37 @@ class NeuronalAttention(nn.Module):
         if self.config.integration == "quadrature":
             assert key_times is not None
             spacing = key_spacing(key_times, keep, causal=self.config.causal)
+        blocks = None
         if self.config.selection == "blocks" and allowed is None:
-            pairs = self._by_blocks(q, k, keep)
-        else:
-            mask = self._mask(len(q[0, 0]), len(k[0, 0]), keep, allowed, query.device)
-            pairs = top_k(q, k, mask, self.config.top_k)
-        elapsed = _between(query_times, key_times, pairs)
-        heard, weights = self._attend(q, k, v, pairs, elapsed, spacing)
-        dense = _dense(weights, pairs, k.shape[-2]) if need_weights else None
-        return self.out(merge_heads(heard)), dense
+            blocks = self._by_blocks(q, k, keep)
+        told, heard, dense = self.tell(k, v), [], []
+        for here in _parts(q, k):
+            if blocks is None:
+                mask = self._mask(here, q, k, keep, allowed)
+                pairs = top_k(q[:, :, here], k, mask, self.config.top_k)
+            else:
+                pairs = Pairs(*(x[:, :, here] for x in blocks if x is not None))
+            asked = None if query_times is None else query_times[:, here]
+            elapsed = between(asked, key_times, pairs)
+            part, weights = self._attend(q[:, :, here], told, pairs, elapsed, spacing)
+            heard.append(part)
+            if need_weights:
+                dense.append(dense_weights(weights, pairs, k.shape[-2]))
+        out = self.out(merge_heads(torch.cat(heard, 2)))
+        return out, torch.cat(dense, 2) if need_weights else None
+
+    def tell(
+        self,
+        k: Float[Tensor, "batch heads keys head_width"],
+        v: Float[Tensor, "batch heads keys head_width"],
+    ) -> Float[Tensor, "batch heads keys told"]:
+        """All that a pair needs of its key, in one row: it is then copied once."""
+        told = [k, v]
+        if self.backbone is not None:
+            told.append(self.backbone.from_keys(k))
+        if self.pace_of_keys is not None:
+            told.append(self.pace_of_keys(k))
+        return torch.cat(told, -1)
 
     def step(
         self,
@@ -177,50 +209,47 @@ class NeuronalAttention(nn.Module):
             )
         pairs = top_k(q, k, None, self.config.top_k)
         used = spacing if self.config.integration == "quadrature" else None
-        heard, _ = self._attend(q, k, v, pairs, _between(time, times, pairs), used)
+        elapsed = between(time, times, pairs)
+        heard, _ = self._attend(q, self.tell(k, v), pairs, elapsed, used)
         out = self.out(merge_heads(heard)).squeeze(1)
         return out, StreamState(k, v, times, spacing)
 
     def _attend(
         self,
         q: Float[Tensor, "batch heads queries head_width"],
-        k: Float[Tensor, "batch heads keys head_width"],
-        v: Float[Tensor, "batch heads keys head_width"],
+        told: Float[Tensor, "batch heads keys told"],
         pairs: Pairs,
         elapsed: Float[Tensor, "batch heads queries pairs"] | None,
         spacing: Float[Tensor, "batch keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Values heard (batch heads queries head_width), weights of the pairs."""
-        told = [k, v]
-        if self.backbone is not None:
-            told.append(self.backbone.from_keys(k))
-        if self.pace_of_keys is not None:
-            told.append(self.pace_of_keys(k))
-        if pairs.chosen is None:
-            picked = [each.unsqueeze(2) for each in told]
-        else:  # one copy of rows for all that is told of a key
-            widths = [each.shape[-1] for each in told]
-            picked = list(gather(torch.cat(told, -1), pairs.chosen).split(widths, -1))
-        keys, values, *rest = picked
-        asked = q.unsqueeze(3) / math.sqrt(self.config.head_width)
-        every = pairs.chosen is None
-        scores = asked.squeeze(3) @ k.mT if every else (asked * keys).sum(-1)
+        width = self.config.head_width
+        every, chosen = pairs.chosen is None, pairs.chosen
+        picked = told.unsqueeze(2) if chosen is None else gather(told, chosen)
+        keys, values = picked[..., :width], picked[..., width : 2 * width]
+        rest = picked[..., 2 * width :]
+        asked = q / math.sqrt(width)
+        scores = (
+            asked @ keys.squeeze(2).mT if every else (asked.unsqueeze(3) * keys).sum(-1)
+        )
         gate = None
         if self.pace_of_queries is not None:
-            pace = self.pace_of_queries(q).unsqueeze(3) + rest.pop()
+            pace = self.pace_of_queries(q).unsqueeze(3) + rest[..., -2:]
             time = 1.0 if elapsed is None else elapsed
             gate = torch.sigmoid(pace[..., 0] * time + pace[..., 1])
         logits = torch.zeros_like(scores) if self.config.solver == "uniform" else scores
         if self.backbone is not None:
             asking = self.backbone.from_queries(q).unsqueeze(3)
-            drive, rate = self.backbone(asking, rest.pop())
+            drive, rate = self.backbone(asking, rest[..., : self.config.inter])
             logits = self._solve(drive, rate, scores, elapsed, gate)
         logits = self._scaled(logits, spacing)
-        weights = _masked_softmax(logits, pairs.alive)
+        weights = masked_softmax(logits, pairs.alive)
         part = weights
         if self.config.integration == "gate" and gate is not None:
             part = weights * gate
-        heard = part @ v if every else (part.unsqueeze(-1) * values).sum(-2)
+        if every:
+            return part @ values.squeeze(2), weights
+        heard = (part.unsqueeze(-1) * values).sum(-2)
         return heard, weights
 
     def _scaled(self, logits: Tensor, spacing: Tensor | None) -> Tensor:
@@ -273,20 +302,20 @@ class NeuronalAttention(nn.Module):
 
     def _mask(
         self,
-        queries: int,
-        keys: int,
+        here: slice,
+        q: Tensor,
+        k: Tensor,
         keep: Tensor | None,
         allowed: Tensor | None,
-        device: torch.device,
     ) -> Tensor | None:
-        """True where a query may see a key: (batch 1 queries keys), or None."""
-        mask = None if allowed is None else allowed.unsqueeze(1)
+        """True where these queries may see a key: (batch 1 queries keys), or None."""
+        mask = None if allowed is None else allowed[:, None, here]
         if keep is not None:
             mask = keep[:, None, None] if mask is None else mask & keep[:, None, None]
         if self.config.causal:
-            ago = torch.arange(queries, device=device)[:, None] - torch.arange(
-                keys, device=device
-            )
+            places = (torch.arange(x.shape[2], device=x.device) for x in (q, k))
+            asking, asked = places
+            ago = asking[here, None] - asked
             seen = ago >= 0
             if self.config.window:
                 seen = seen & (ago < self.config.window)
@@ -324,57 +353,18 @@ class NeuronalAttention(nn.Module):
                 )
 
 
-SHORTEST = 1e-6
-"""Least spacing of time stamps, so that equal stamps keep a finite logarithm."""
+AT_ONCE = 2**19
+"""Scores of queries and keys that inference works on at a time."""
 
 
-def key_spacing(
-    times: Float[Tensor, "batch keys"],
-    keep: Bool[Tensor, "batch keys"] | None,
-    *,
-    causal: bool,
-) -> Float[Tensor, "batch keys"]:
-    """The stretch of time each key stands for.
-
-    By the trapezoid rule half the way to either neighbour; in a causal run, which does
-    not know the next stamp, the way from the one before.
-    """
-    if keep is not None:  # a padded stamp repeats the last real one
-        times = times.masked_fill(~keep, -math.inf).cummax(-1).values
-        times = torch.where(times.isinf(), times.new_zeros(()), times)
-    steps = times.diff(dim=-1)
-    if causal:
-        return F.pad(steps, (1, 0)).clamp(min=SHORTEST)
-    return ((F.pad(steps, (1, 0)) + F.pad(steps, (0, 1))) / 2).clamp(min=SHORTEST)
-
-
-def _between(
-    query_times: Tensor | None, key_times: Tensor | None, pairs: Pairs
-) -> Tensor | None:
-    """|t_query − t_key| of every pair."""
-    if query_times is None or key_times is None:
-        return None
-    stamps = key_times[:, None, None]
-    if pairs.chosen is not None:
-        stamps = stamps.expand(*pairs.chosen.shape[:3], -1).gather(-1, pairs.chosen)
-    return (query_times[:, None, :, None] - stamps).abs()
-
-
-def _masked_softmax(logits: Tensor, alive: Tensor | None) -> Tensor:
-    """Softmax over what is alive; zeros, not NaN, where nothing is."""
-    if alive is None:
-        return logits.softmax(-1)
-    logits = logits.masked_fill(~alive, -math.inf)
-    dead = ~alive.any(-1, keepdim=True)
-    return logits.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
-
-
-def _dense(weights: Tensor, pairs: Pairs, keys: int) -> Tensor:
-    """Weights at the positions of their keys, 0 elsewhere."""
-    if pairs.chosen is None:
-        return weights
-    whole = weights.new_zeros((*weights.shape[:-1], keys))
-    return whole.scatter_add(-1, pairs.chosen, weights)
+def _parts(q: Tensor, k: Tensor) -> Iterator[slice]:
+    """All queries in training, else as many at a time as stay in a cache."""
+    count = q.shape[2]
+    rows = count
+    if not torch.is_grad_enabled():
+        rows = max(16, AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
+    for start in range(0, count, rows):
+        yield slice(start, start + rows)
 
 
 def _gate(config: NeuronalConfig) -> nn.Module:

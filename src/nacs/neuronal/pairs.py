@@ -1,4 +1,4 @@
-"""Which keys a query is paired with: the best by score, exactly or by blocks.
+"""Which keys a query is paired with, and what lies between the two.
 
 Every selection returns positions and which of them count: a query with fewer live keys
 than it may have pairs is filled up with positions that do not.
@@ -10,8 +10,20 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["Pairs", "gather", "recall", "top_k", "top_k_by_blocks"]
+__all__ = [
+    "SHORTEST",
+    "Pairs",
+    "between",
+    "dense_weights",
+    "gather",
+    "key_spacing",
+    "masked_softmax",
+    "recall",
+    "top_k",
+    "top_k_by_blocks",
+]
 
 
 class Pairs(NamedTuple):
@@ -98,8 +110,8 @@ def top_k_by_blocks(
     parts = -(-count // block)
     padded = parts * block
     live = keys.new_ones((batch, count), dtype=torch.bool) if keep is None else keep
-    live = torch.nn.functional.pad(live, (0, padded - count))
-    grid = torch.nn.functional.pad(keys, (0, 0, 0, padded - count))
+    live = F.pad(live, (0, padded - count))
+    grid = F.pad(keys, (0, 0, 0, padded - count))
     grid = grid.unflatten(2, (parts, block))
     weight = live.view(batch, 1, parts, block, 1).to(keys.dtype)
     size = weight.sum(-2)
@@ -153,3 +165,62 @@ def recall(found: Pairs, best: Pairs) -> float:
     if best.alive is None:
         return hit.float().mean().item()
     return ((hit & best.alive).sum() / best.alive.sum().clamp(min=1)).item()
+
+
+SHORTEST = 1e-6
+"""Least spacing of time stamps, so that equal stamps keep a finite logarithm."""
+
+
+def key_spacing(
+    times: Float[Tensor, "batch keys"],
+    keep: Bool[Tensor, "batch keys"] | None,
+    *,
+    causal: bool,
+) -> Float[Tensor, "batch keys"]:
+    """The stretch of time each key stands for.
+
+    By the trapezoid rule half the way to either neighbour; in a causal run, which does
+    not know the next stamp, the way from the one before.
+    """
+    if keep is not None:  # a padded stamp repeats the last real one
+        times = times.masked_fill(~keep, -math.inf).cummax(-1).values
+        times = torch.where(times.isinf(), times.new_zeros(()), times)
+    steps = times.diff(dim=-1)
+    if causal:
+        return F.pad(steps, (1, 0)).clamp(min=SHORTEST)
+    return ((F.pad(steps, (1, 0)) + F.pad(steps, (0, 1))) / 2).clamp(min=SHORTEST)
+
+
+def between(
+    query_times: Float[Tensor, "batch queries"] | None,
+    key_times: Float[Tensor, "batch keys"] | None,
+    pairs: Pairs,
+) -> Float[Tensor, "batch heads queries pairs"] | None:
+    """|t_query − t_key| of every pair."""
+    if query_times is None or key_times is None:
+        return None
+    stamps = key_times[:, None, None]
+    if pairs.chosen is not None:
+        stamps = stamps.expand(*pairs.chosen.shape[:3], -1).gather(-1, pairs.chosen)
+    return (query_times[:, None, :, None] - stamps).abs()
+
+
+def masked_softmax(
+    logits: Float[Tensor, "*batch pairs"], alive: Bool[Tensor, "*#batch pairs"] | None
+) -> Float[Tensor, "*batch pairs"]:
+    """Softmax over what is alive; zeros, not NaN, where nothing is."""
+    if alive is None:
+        return logits.softmax(-1)
+    logits = logits.masked_fill(~alive, -math.inf)
+    dead = ~alive.any(-1, keepdim=True)
+    return logits.masked_fill(dead, 0).softmax(-1).masked_fill(dead, 0)
+
+
+def dense_weights(
+    weights: Float[Tensor, "batch heads queries pairs"], pairs: Pairs, keys: int
+) -> Float[Tensor, "batch heads queries keys"]:
+    """Weights at the positions of their keys, 0 elsewhere."""
+    if pairs.chosen is None:
+        return weights
+    whole = weights.new_zeros((*weights.shape[:-1], keys))
+    return whole.scatter_add(-1, pairs.chosen, weights)
