@@ -195,6 +195,25 @@ def test_prune_and_train_overwrite_nothing(trained, capsys, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
+def test_size_and_length_are_remembered(capsys, tmp_path):
+    for label, shade in (("dark", 20), ("light", 200)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for row in range(12):
+            image = Image.new("L", (9 + row, 8), shade + row)
+            image.save(tmp_path / "pictures" / label / f"{row}.png")
+    lines = [{"text": "a" * n + "bc"[n % 2], "label": n % 2} for n in range(1, 41)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for source, option in (("pictures", "--size"), ("texts.jsonl", "--length")):
+        out = tmp_path / f"run-{source}"
+        arguments = ["train", tmp_path / source, option, "8", "--out", out]
+        said(capsys, *arguments, "--training.epochs", "1", "--preset", "tiny")
+        figures = json.loads(said(capsys, "evaluate", out, "--json"))
+        result = json.loads((out / "result.json").read_text())
+        assert figures["loss"] == pytest.approx(result["test_loss"], abs=1e-6)
+        said(capsys, "prune", out, "--keep", "0.5")
+        said(capsys, "predict", out, tmp_path / source)
+
+
 def test_other_data(trained, capsys, tmp_path):
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x=np.zeros((40, 6, 6), np.uint8), y=np.arange(40) % 2)
