@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nacs.data.base import Batch, Split
 from nacs.errors import UserError
+from nacs.metrics import auprc, auroc
 
 __all__ = ["evaluate", "moved", "predict"]
 
@@ -41,6 +42,8 @@ def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
 def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, float]:
     """Loss and accuracy (classes), or loss and root mean squared error (numbers).
 
+    Two classes also get the areas under their ROC and precision-recall curves.
+
     Raises:
         UserError: If the split is empty.
     """
@@ -53,4 +56,9 @@ def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, f
         return {"loss": loss, "rmse": math.sqrt(loss), "count": len(split)}
     loss = F.cross_entropy(logits, targets).item()
     accuracy = (logits.argmax(-1) == targets).double().mean().item()
-    return {"loss": loss, "accuracy": accuracy, "count": len(split)}
+    figures = {"loss": loss, "accuracy": accuracy, "count": len(split)}
+    if logits.shape[-1] == 2 and 0 < split.targets.sum() < len(split):
+        scores = (logits[:, 1] - logits[:, 0]).numpy()
+        figures |= {"auroc": auroc(scores, split.targets)}
+        figures |= {"auprc": auprc(scores, split.targets)}
+    return figures

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nacs.data import NAMES, load
+from nacs.data.aeon_sets import SHIPPED
 from nacs.data.base import Array, Dataset, Kind, Split
 from nacs.data.named import NAMED
 from nacs.data.splits import Samples, assemble, encode_labels, split_parts
@@ -240,7 +241,7 @@ def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_table_of_names_is_complete():
     made = {"digits", "mnist-5k", "event-mnist", "associative-recall", "integral"}
-    assert set(NAMES) == made | set(NAMED)
+    assert set(NAMES) == made | set(NAMED) | set(SHIPPED)
     assert all(name == published.name for name, published in NAMED.items())
 
 

@@ -22,6 +22,14 @@ NAMES = {
     "event-mnist": "mnist-5k as events in time; events:PATH does it to other images",
     "associative-recall": "16 keys with values, then one key again: made on the spot",
     "integral": "integrals of irregularly sampled functions: made on the spot",
+    "japanese-vowels": "640 spoken vowels, 12 channels, 9 speakers (of aeon)",
+    "basic-motions": "80 motions, 6 channels, 4 activities (of aeon)",
+    "gun-point": "200 hand movements, 2 classes (of aeon)",
+    "arrow-head": "211 outlines of arrow heads, 3 classes (of aeon)",
+    "osu-leaf": "442 outlines of leaves, 6 classes (of aeon)",
+    "italy-power-demand": "1,096 days of power, 2 seasons (of aeon)",
+    "acsf1": "200 power signatures of appliances, 10 classes (of aeon)",
+    "pickup-gesture": "100 gestures, ragged, 10 classes (of aeon)",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
     "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
@@ -71,6 +79,7 @@ def _samples(
     name_or_path: str | Path, seed: int, size: int | None
 ) -> "tuple[Samples, int]":
     """Samples by name or by path, and the seed that draws their splits."""
+    from nacs.data.aeon_sets import SHIPPED, read_shipped
     from nacs.data.digits import read_digits, read_mnist_5k
     from nacs.data.generated import as_events, make_integral, make_recall
     from nacs.data.named import find_published, read_published
@@ -89,6 +98,8 @@ def _samples(
         return replace(as_events(samples), name=name), seed
     if name in made:
         return replace(made[name](), name=name), SPLIT_SEED
+    if name in SHIPPED:
+        return read_shipped(name), SPLIT_SEED
     if name in NAMES:
         return read_published(name), SPLIT_SEED
     path = Path(name_or_path).expanduser()

@@ -6,6 +6,7 @@
 | blob, offsets, labels, optionally is_test, is_val| encoded images, one after another|
 | points or points_mm, labels                      | point clouds, millimetres scaled |
 | data, offsets, labels                            | series, column 0 the time        |
+| minute, param, value, offsets, outcomes …        | stays in intensive care          |
 
 Optional everywhere: `classes` (names), `groups`, `ids`, `kind` (what x is).
 Float y is regression, integer y or labels are classes.
@@ -25,6 +26,7 @@ from numpy.lib import format as npy
 
 from nacs.data.base import Array, Kind
 from nacs.data.images import decode_image, stack_images
+from nacs.data.physionet import KEYS, read_stays
 from nacs.data.splits import PARTS, Samples
 from nacs.errors import UserError
 
@@ -109,6 +111,8 @@ def read_npz(path: Path, *, size: int | None = None, labelled: bool = True) -> S
     """
     arrays = load_arrays(path)
     arrays = {key.replace("_train", ""): value for key, value in arrays.items()}
+    if set(KEYS) <= set(arrays):
+        return read_stays(arrays, path)
     arrays = arrays if labelled else _unlabelled(arrays)
     if "x" in arrays and "y" in arrays:
         return _read_pairs(arrays, path)

@@ -1,0 +1,32 @@
+"""What the documents say is what the committed results say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())
+
+
+def shown(spread):
+    mean, deviation = (100 * spread[key] for key in ("mean", "deviation"))
+    return f"{mean:.1f} ± {deviation:.1f}"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/LOG.md"])
+@pytest.mark.parametrize("arm", ["module dropout", "no module dropout"])
+@pytest.mark.parametrize("model", ["attentive circuit", "Perceiver IO"])
+def test_the_demo_table_is_that_of_the_results(document, arm, model):
+    figures = RESULT[arm][model]
+    row = f"| {model} | {shown(figures['test_accuracy'])} "
+    row += f"| {shown(figures['dropped_80_accuracy'])} |"
+    assert row in (ROOT / document).read_text(encoding="utf-8")
+
+
+def test_pictures_of_the_readme_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = [part.split(")")[0] for part in text.split("](")[1:]]
+    for path in pictures:
+        if not path.startswith("http"):
+            assert (ROOT / path).exists(), path

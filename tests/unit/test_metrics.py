@@ -1,0 +1,26 @@
+"""Areas under curves agree with scikit-learn, ties and all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from nacs.metrics import auprc, auroc
+
+
+@given(seed=st.integers(0, 999), count=st.integers(4, 60), levels=st.integers(1, 50))
+def test_areas_are_those_of_scikit_learn(seed, count, levels):
+    random = np.random.default_rng(seed)
+    scores = random.integers(levels, size=count).astype(float)
+    targets = random.integers(2, size=count)
+    targets[:2] = 0, 1
+    assert auroc(scores, targets) == pytest.approx(roc_auc_score(targets, scores))
+    assert auprc(scores, targets) == pytest.approx(
+        average_precision_score(targets, scores)
+    )
+
+
+def test_an_absent_class_has_no_area():
+    assert np.isnan(auroc(np.arange(3.0), np.zeros(3, int)))
+    assert np.isnan(auprc(np.arange(3.0), np.zeros(3, int)))
