@@ -42,7 +42,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "neuronal, zero start": {"start": "zero"},
     "neuronal, elapsed": {"horizon": "elapsed"},
     "neuronal, quadrature": {"integration": "quadrature", "top_k": 0},
+    "neuronal, all": {"top_k": 0},
+    "neuronal, elapsed, all": {"horizon": "elapsed", "top_k": 0},
+    "neuronal, gated, all": {"horizon": "gate", "top_k": 0},
     "top-k softmax": {"solver": "score"},
+    "softmax, all": {"solver": "score", "top_k": 0},
     "uniform": {"solver": "uniform", "top_k": 0},
 }
 """Neuronal models by what differs in their attention; other names are rivals."""
@@ -65,6 +69,20 @@ CONTROLS = ("top-k softmax", "uniform", "torch-nac", "multi-head", "gru")
 TASKS = {
     "associative-recall": Task((*USUAL, *CONTROLS), pooling="last"),
     "integral": Task(("neuronal, quadrature", *USUAL, *CONTROLS, "mtan", "cfc")),
+    "noisy-sensors": Task(
+        (
+            "neuronal, elapsed, all",
+            "neuronal, gated, all",
+            "neuronal, all",
+            "softmax, all",
+            *USUAL,
+            *CONTROLS,
+            "mtan",
+            "cfc",
+        ),
+        pooling="last",
+        seeds=(0, 1, 2, 3, 4),
+    ),
     "event-mnist": Task((*USUAL, *CONTROLS, "mtan", "cfc"), seeds=(0, 1, 2, 3, 4)),
     "japanese-vowels": Task((*USUAL, *CONTROLS, "mtan", "cfc"), seeds=(0, 1, 2, 3, 4)),
 }

@@ -298,8 +298,8 @@ class Bytes(nn.Module):
 class Series(nn.Module):
     """Observations of a series: values, which are missing, and when they were made.
 
-    Times are in the data's own unit. The waves' periods start at 1, 2, 4 … of it and
-    are learned.
+    `nacs.data` gives times in average steps of the training series. The waves' periods
+    start at 1, 2, 4 … of them and are learned.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -329,5 +329,6 @@ class Series(nn.Module):
         seen = ~values.isnan()
         values = torch.where(seen, values, 0)
         waves = _fourier(time, self.frequencies)
+        time = time / 2.0 ** (self.config.bands - 1)  # the longest period at the start
         parts = [time, values, seen.to(values.dtype), waves]
         return self.embed(torch.cat(parts, -1)), keep

@@ -149,7 +149,7 @@ def test_series_keep_missing_values_and_precise_time():
     one = np.array([[start, 1.0], [start + 1, np.nan], [start + 4, 3.0]])
     dataset = assemble(samples([one] * 20, "series"), seed=0)
     inputs = dataset.train.batch([0]).inputs[0]
-    assert inputs[:, 0].tolist() == [0, 0.25, 1]
+    assert inputs[:, 0].tolist() == [0, 0.5, 2]  # a step takes 1 on average
     assert inputs[1, 1].isnan()
     assert inputs[[0, 2], 1].tolist() == [-1, 1]
 
@@ -241,6 +241,7 @@ def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_table_of_names_is_complete():
     made = {"digits", "mnist-5k", "event-mnist", "associative-recall", "integral"}
+    made.add("noisy-sensors")
     assert set(NAMES) == made | set(NAMED) | set(SHIPPED)
     assert all(name == published.name for name, published in NAMED.items())
 

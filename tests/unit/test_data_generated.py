@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from nacs.data import load
-from nacs.data.generated import as_events, make_integral, make_recall
+from nacs.data.generated import (
+    as_events,
+    kalman,
+    make_integral,
+    make_recall,
+    make_sensors,
+)
 from nacs.errors import UserError
 
 
@@ -35,8 +41,26 @@ def test_the_integral_is_that_of_the_function():
     assert samples.targets.var() == pytest.approx(1, abs=0.3)
 
 
+def test_the_kalman_filter_is_better_than_the_last_value():
+    samples = make_sensors(400)
+    found = np.array([kalman(series) for series in samples.inputs])
+    best = np.square(found - samples.targets).mean()
+    last = np.square(samples.inputs[:, -2, -1] - samples.targets).mean()
+    assert best < 0.6 < last
+    # a filter knows how wrong it is: its own estimate is not correlated with its error
+    assert abs(np.mean((samples.targets - found) * found)) < 0.05
+
+
+def test_times_alone_have_no_values():
+    dataset = load("times:event-mnist")
+    assert dataset.shape[1] == 1
+    assert len(dataset.test) == 1000
+    with pytest.raises(UserError, match="expected series, got image"):
+        load("times:digits")
+
+
 def test_probes_repeat_and_differ_by_seed():
-    for make in (make_recall, make_integral):
+    for make in (make_recall, make_integral, make_sensors):
         first, second, other = make(9), make(9), make(9, seed=1)
         assert np.array_equal(first.inputs, second.inputs)
         assert not np.array_equal(first.inputs, other.inputs)

@@ -67,8 +67,8 @@ class PhasedLSTM(nn.Module):
     def __init__(self, width: int, *, leak: float = 1e-3) -> None:
         super().__init__()
         self.cell = nn.LSTMCell(width, width)
-        # Periods from a hundredth to three of the unit of time.
-        self.log_period = nn.Parameter(torch.empty(width).uniform_(-4.6, 1.1))
+        # Periods from one to 150 average steps.
+        self.log_period = nn.Parameter(torch.empty(width).uniform_(0, 5))
         self.shift = nn.Parameter(torch.rand(width))
         self.open = nn.Parameter(torch.full((width,), 0.3))
         self.leak = leak

@@ -17,7 +17,8 @@ class TimeEncoding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        frequencies = torch.exp(torch.linspace(-1.0, 5.0, width))
+        # Periods from one to a thousand average steps.
+        frequencies = 2 * torch.pi * torch.logspace(-3, 0, width)
         self.frequencies = nn.Parameter(frequencies)
         self.phases = nn.Parameter(2 * torch.pi * torch.rand(width))
 

@@ -30,6 +30,7 @@ NAMES = {
     "italy-power-demand": "1,096 days of power, 2 seasons (of aeon)",
     "acsf1": "200 power signatures of appliances, 10 classes (of aeon)",
     "pickup-gesture": "100 gestures, ragged, 10 classes (of aeon)",
+    "noisy-sensors": "a drifting quantity seen by three sensors: made on the spot",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
     "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
@@ -81,7 +82,13 @@ def _samples(
     """Samples by name or by path, and the seed that draws their splits."""
     from nacs.data.aeon_sets import SHIPPED, read_shipped
     from nacs.data.digits import read_digits, read_mnist_5k
-    from nacs.data.generated import as_events, make_integral, make_recall
+    from nacs.data.generated import (
+        as_events,
+        make_integral,
+        make_recall,
+        make_sensors,
+        times_alone,
+    )
     from nacs.data.named import find_published, read_published
     from nacs.data.readers import read
 
@@ -91,11 +98,15 @@ def _samples(
         "event-mnist": lambda: as_events(read_mnist_5k()),
         "associative-recall": make_recall,
         "integral": make_integral,
+        "noisy-sensors": make_sensors,
     }
     name = name_or_path if isinstance(name_or_path, str) else ""
     if name.startswith("events:"):
         samples, seed = _samples(name.removeprefix("events:"), seed, size)
         return replace(as_events(samples), name=name), seed
+    if name.startswith("times:"):
+        samples, seed = _samples(name.removeprefix("times:"), seed, size)
+        return replace(times_alone(samples), name=name), seed
     if name in made:
         return replace(made[name](), name=name), SPLIT_SEED
     if name in SHIPPED:

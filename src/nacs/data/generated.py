@@ -4,6 +4,7 @@
 |--------------------|----------------------------------------|-----------------|
 | associative-recall | 16 keys with values, then a key alone  | that key's value|
 | integral           | an irregularly sampled smooth function | its integral    |
+| noisy-sensors      | sensors of a drifting quantity, gaps   | where it is now |
 | event-mnist        | runs of dark and light along the rows  | which digit     |
 
 References:
@@ -19,7 +20,14 @@ from nacs.data.base import Array
 from nacs.data.splits import Samples
 from nacs.errors import UserError
 
-__all__ = ["as_events", "make_integral", "make_recall"]
+__all__ = [
+    "as_events",
+    "kalman",
+    "make_integral",
+    "make_recall",
+    "make_sensors",
+    "times_alone",
+]
 
 LIGHT = 128
 """A pixel from here on, of 255, is light."""
@@ -94,6 +102,63 @@ def make_integral(samples: int = 3000, *, count: int = 64, seed: int = 0) -> Sam
     )
 
 
+NOISE = (0.1, 0.5, 1.5)
+"""Deviation of each sensor of `make_sensors`; that of the quantity is 1."""
+
+
+def make_sensors(samples: int = 3000, *, count: int = 32, seed: int = 0) -> Samples:
+    """An Ornstein–Uhlenbeck process seen by three sensors, and its value now.
+
+        dx = −x dt + √2 dW,     y_i = x(t_i) + σ(sensor_i) · noise
+
+    Observations come 0.3 apart on average, and one in ten gaps is ten times as long. A
+    series begins anywhere in [0, 100]. Columns: time, one-hot sensor, value; the last
+    row has a time alone: the target is x then. What an observation is worth depends on
+    its sensor and its age, never on the time of day: `kalman` is the best there is.
+
+    Args:
+        samples: How many series.
+        count: Observations in a series.
+        seed: Of the draw.
+    """
+    random = np.random.default_rng(seed)
+    gaps = random.exponential(0.3, (samples, count + 1))
+    gaps *= np.where(random.random(gaps.shape) < 0.1, 10, 1)
+    times = gaps.cumsum(1)
+    x = np.empty((samples, count + 1))
+    x[:, 0] = random.normal(size=samples)
+    for step in range(1, count + 1):
+        kept = np.exp(-gaps[:, step])
+        fresh = np.sqrt(1 - kept**2) * random.normal(size=samples)
+        x[:, step] = kept * x[:, step - 1] + fresh
+    sensor = random.integers(len(NOISE), size=(samples, count))
+    noise = np.array(NOISE)[sensor] * random.normal(size=sensor.shape)
+    series = np.zeros((samples, count + 1, 2 + len(NOISE)))
+    series[..., 0] = times + random.uniform(0, 100, (samples, 1))
+    series[:, :-1, 1:-1] = np.eye(len(NOISE))[sensor]
+    series[:, :-1, -1] = x[:, :-1] + noise
+    return Samples(
+        name="noisy-sensors",
+        kind="series",
+        inputs=series,
+        targets=x[:, -1].astype(np.float32),
+        ids=np.arange(samples).astype(str),
+    )
+
+
+def kalman(series: Array) -> float:
+    """The best estimate of the value asked for by a series of `make_sensors`."""
+    mean, variance = 0.0, 1.0
+    before = series[0, 0]
+    for row in series:
+        kept = np.exp(-(row[0] - before))
+        mean, variance, before = kept * mean, 1 - kept**2 * (1 - variance), row[0]
+        if row[1:-1].any():
+            gain = variance / (variance + NOISE[int(row[1:-1].argmax())] ** 2)
+            mean, variance = mean + gain * (row[-1] - mean), (1 - gain) * variance
+    return float(mean)
+
+
 def as_events(samples: Samples) -> Samples:
     """Grey images as series of runs: where a run of equal pixels ends, and its shade.
 
@@ -112,6 +177,17 @@ def as_events(samples: Samples) -> Samples:
     flat = images.reshape(len(images), -1) >= LIGHT
     events = [_runs(pixels) for pixels in flat]
     return replace(samples, name=f"events:{samples.name}", kind="series", inputs=events)
+
+
+def times_alone(samples: Samples) -> Samples:
+    """Series without their values: what a model scores that sees time stamps alone.
+
+    Raises:
+        UserError: If the samples are no series.
+    """
+    if samples.kind != "series":
+        raise UserError(f"{samples.name}: expected series, got {samples.kind}")
+    return replace(samples, inputs=[each[:, :1] for each in samples.inputs], columns=())
 
 
 def _runs(pixels: Array) -> Array:

@@ -272,8 +272,9 @@ def _statistics(
     """Return the mean and deviation that normalise a sample of this kind.
 
     Images: each channel. Points: coordinates keep their origin and share one scale, so
-    that shapes stay undistorted; features each their own. Series: time is shifted and
-    scaled so that training spans 0 to 1; values each channel their own, NaN left out.
+    that shapes stay undistorted; features each their own. Series: time starts at 0
+    and a step of training takes 1 on average; values each channel their own, NaN left
+    out.
     """
     if kind in ("bytes", "tokens"):
         return None, None
@@ -290,7 +291,9 @@ def _statistics(
             mean[:3] = 0
             deviation[:3] = np.sqrt(np.mean(rows[:, :3] ** 2))
         else:
-            mean[0], deviation[0] = rows[:, 0].min(), np.ptp(rows[:, 0])
+            steps = np.concatenate([np.diff(sample[:, 0]) for sample in inputs])
+            mean[0] = rows[:, 0].min()
+            deviation[0] = steps.mean() if len(steps) else 0
     deviation = np.where(deviation > 0, deviation, 1)  # a constant is left at 0
     if kind == "series":
         return mean, deviation

@@ -86,7 +86,8 @@ class NeuronalAttention(nn.Module):
             self.pace_of_queries = nn.Linear(config.head_width, 2)
             self.pace_of_keys = nn.Linear(config.head_width, 2, bias=False)
         if config.horizon == "elapsed":
-            self.log_pace = nn.Parameter(torch.zeros(heads))
+            # At the start a logit of rate 1 relaxes over eight steps of its series.
+            self.log_pace = nn.Parameter(torch.full((heads,), -math.log(8)))
         self.log_scale = (
             nn.Parameter(torch.zeros(heads)) if config.logit_scale else None
         )
