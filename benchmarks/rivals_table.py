@@ -2,13 +2,12 @@
 
 Run:  python benchmarks/rivals_table.py associative-recall       (or any name below)
 
-Writes docs/results/NAME.json. A killed run goes on where it stopped, a finished one is
-not trained again. Every model is brought to the parameters of `neuronal` by the width
-of its feed-forward networks.
+Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
+it stopped, a finished one is not trained again. Every model is brought to the parameters
+of `neuronal` by the width of its feed-forward networks.
 """
 
 import argparse
-import json
 import math
 import statistics
 from dataclasses import dataclass, replace
@@ -161,10 +160,10 @@ def main() -> None:
         ]
         rows[name][f"{task.models[0]} minus this"] = spread(differences)
         print(f"{name:28s} {key} {rows[name][key]['mean']:.4f}", flush=True)
-    command = f"python benchmarks/rivals_table.py {given.task}"
-    how = {"command": command, "epochs": task.epochs, **provenance()}
-    write_json(ROOT / "docs" / "results" / f"{given.task}.json", how | {"models": rows})
-    print(json.dumps(rows, indent=2))
+        command = f"python benchmarks/rivals_table.py {given.task}"
+        how = {"command": command, "epochs": task.epochs, **provenance()}
+        table = how | {"models": rows}
+        write_json(ROOT / "docs" / "results" / f"{given.task}.json", table)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import networkx as nx
 import numpy as np
 
 from nacs.graph import CircuitGraph
+from nacs.neuronal.attention import NeuronalAttention
+from nacs.neuronal.inspect import GROUPS, Activity, synapses
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = ["draw_drops", "draw_graph"]
+__all__ = ["draw_circuit", "draw_drops", "draw_graph"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -91,6 +93,63 @@ def draw_drops(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) ->
         axes.legend()
     lowest = min(row["accuracy"] for rows in curves.values() for row in rows)
     left.set_ylim(10 * math.floor(max(0.0, 100 * lowest - 5) / 10), 101)
+    _save(figure, path)
+
+
+def draw_circuit(
+    layer: NeuronalAttention, activity: Activity, path: Path, *, title: str
+) -> None:
+    """Draw the neurons of a layer in their groups, and the synapses that were used.
+
+    A line is as wide as the traffic it carried beside others between these groups, blue
+    where it excites and orange where it inhibits; a neuron is as large as it was busy.
+    The right side shows how long the logits take.
+
+    Args:
+        layer: A layer that was observed.
+        activity: From `nacs.neuronal.inspect.observe`.
+        path: A file ending in .png or .svg.
+        title: What is shown.
+    """
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 5.6), layout="constrained", width_ratios=(3, 1)
+    )
+    places: dict[str, tuple[int, float]] = {}
+    for column, group in enumerate(GROUPS):
+        busy = getattr(activity, group).abs().flatten(0, -2).mean(0).cpu().numpy()
+        heights = np.linspace(1, 0, len(busy) + 2)[1:-1]
+        places |= {f"{group} {i}": (column, y) for i, y in enumerate(heights)}
+        left.scatter(
+            np.full(len(busy), column),
+            heights,
+            s=10 + 120 * busy / max(busy.max(), 1e-9),
+            color="#333333",
+            zorder=3,
+        )
+        left.text(column, 1.02, f"{group}\n{len(busy)}", ha="center")
+    most: dict[tuple[str, str], float] = {}
+    for wire in synapses(layer, activity):  # the busiest of its groups comes first
+        source, target = (end.split()[0] for end in (wire.source, wire.target))
+        share = wire.flow / max(most.setdefault((source, target), wire.flow), 1e-12)
+        left.annotate(
+            "",
+            places[wire.target],
+            places[wire.source],
+            arrowprops={
+                "arrowstyle": "-",
+                "color": COLOURS[0] if wire.weight > 0 else COLOURS[1],
+                "linewidth": 2 * share,
+                "alpha": 0.1 + 0.7 * share,
+                "connectionstyle": f"arc3,rad={0.4 if source == target else 0}",
+            },
+        )
+    left.set_axis_off()
+    left.set_title("blue excites, orange inhibits; width: traffic, by layer", pad=30)
+    taken = activity.time_constant.flatten().cpu().numpy()
+    right.hist(taken[taken < np.quantile(taken, 0.99)], bins=40, color=COLOURS[2])
+    right.set_xlabel("time constant 1/ω, horizons")
+    right.set_ylabel("pairs")
+    figure.suptitle(title)
     _save(figure, path)
 
 

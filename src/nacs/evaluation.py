@@ -1,7 +1,5 @@
 """Run a model over a split: predictions, loss, accuracy."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +24,7 @@ def moved(batch: Batch, like: Tensor) -> Batch:
 
 @torch.no_grad()
 def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
-    """Logits, or regression targets, of every sample of a split, in float32."""
+    """Logits, or numbers in the unit of the targets, of every sample, in float32."""
     was_training, like = model.training, next(model.parameters())
     model.eval()
     rows: list[Tensor] = []
@@ -36,13 +34,15 @@ def predict(model: nn.Module, split: Split, *, batch: int = 256) -> Tensor:
         logits = model(part.inputs, part.keep, part.context, part.context_keep)
         rows.append(logits.float().cpu())
     model.train(was_training)
-    return torch.cat(rows)
+    return split.unscaled(torch.cat(rows))
 
 
 def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, float]:
     """Loss and accuracy (classes), or loss and root mean squared error (numbers).
 
-    Two classes also get the areas under their ROC and precision-recall curves.
+    The loss of numbers is in deviations of training, squared, their root mean squared
+    error in the unit of the targets. Two classes also get the areas under their ROC and
+    precision-recall curves.
 
     Raises:
         UserError: If the split is empty.
@@ -52,8 +52,11 @@ def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, f
     logits = predict(model, split, batch=batch)
     targets = torch.from_numpy(split.targets)
     if targets.is_floating_point():
-        loss = F.mse_loss(logits.view(targets.shape), targets.float()).item()
-        return {"loss": loss, "rmse": math.sqrt(loss), "count": len(split)}
+        off = logits.view(targets.shape) - targets.float()
+        scale = torch.as_tensor(1 if (d := split.target_deviation) is None else d)
+        loss = (off / scale).square().mean().item()
+        rmse = off.square().mean().sqrt().item()
+        return {"loss": loss, "rmse": rmse, "count": len(split)}
     loss = F.cross_entropy(logits, targets).item()
     accuracy = (logits.argmax(-1) == targets).double().mean().item()
     figures = {"loss": loss, "accuracy": accuracy, "count": len(split)}

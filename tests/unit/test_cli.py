@@ -150,6 +150,10 @@ def test_data_and_version(capsys):
         (["train", "digits", "--training.batch", "many"], "many"),
         (["evaluate", "nowhere", "--nope"], "--nope"),
         (["evaluate", "nowhere"], "no such folder"),
+        (
+            ["train", "digits", "--model", "neuronal", "--preset", "9k"],
+            "presets: small",
+        ),
         (["predict", "nowhere", "digits"], "no such folder"),
         (["prune", "nowhere", "--keep", "0.5"], "no such folder"),
         (["describe", "nowhere"], "no run folder and no preset"),
@@ -212,6 +216,29 @@ def test_size_and_length_are_remembered(capsys, tmp_path):
         assert figures["loss"] == pytest.approx(result["test_loss"], abs=1e-6)
         said(capsys, "prune", out, "--keep", "0.5")
         said(capsys, "predict", out, tmp_path / source)
+
+
+def test_a_neuronal_model_from_a_table_to_predictions(capsys, tmp_path):
+    """Series of two classes: rising ones and falling ones, some values missing."""
+    random = np.random.default_rng(0)
+    rows = ["id,time,volt,label"]
+    for name in range(60):
+        for when in sorted(random.uniform(0, 9, 6)):
+            volt = when * (1 if name % 2 else -1) + random.normal()
+            shown = "" if random.random() < 0.1 else f"{volt:.3f}"
+            rows.append(f"{name},{when:.3f},{shown},{'up' if name % 2 else 'down'}")
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    out = tmp_path / "run"
+    said(capsys, "train", tmp_path / "x.csv", "--model", "neuronal", "--out", out)
+    figures = json.loads(said(capsys, "evaluate", out, "--json"))
+    assert figures["accuracy"] > 0.9
+    assert figures["auroc"] > 0.9
+    thin = json.loads(said(capsys, "evaluate", out, "--drop", "0.5", "--json"))
+    assert thin["loss"] != figures["loss"]
+    assert "id,down,up" in said(capsys, "predict", out, tmp_path / "x.csv")
+    assert "neuronal" in said(capsys, "describe", out)
+    assert main(["prune", str(out), "--keep", "0.5"]) == 2
+    assert "only attentive circuits have modules" in capsys.readouterr().err
 
 
 def test_other_data(trained, capsys, tmp_path):

@@ -114,3 +114,18 @@ def make_images():
         ids=np.array(["a", "b"]),
         classes=("a", "b"),
     )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_thinned_series_keep_their_end(share):
+    split = load("event-mnist").test
+    thin = split.thinned(share)
+    kept = sum(map(len, thin.inputs)) / sum(map(len, split.inputs))
+    assert kept == pytest.approx(1 - share, abs=0.02)
+    for whole, less in zip(split.inputs, thin.inputs, strict=True):
+        assert np.array_equal(less[-1], whole[-1])
+        assert {tuple(row) for row in less} <= {tuple(row) for row in whole}
+    again = split.thinned(share).inputs
+    assert all(map(np.array_equal, thin.inputs, again))
+    with pytest.raises(ValueError, match=r"a share in \[0, 1\), got 1"):
+        split.thinned(1)

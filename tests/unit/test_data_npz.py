@@ -116,7 +116,7 @@ def test_points_and_series_arrays(tmp_path: Path):
     assert (series.kind, series.shape) == ("series", (3, 2))
     assert series.classes == ("up", "down")
     times = series.train.batch([0]).inputs[0, :, 0]
-    assert times.numpy().tolist() == [0, 0.5, 1]
+    assert times.numpy().tolist() == [0, 1, 2]  # a step takes 1
 
 
 X, Y = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2

@@ -14,10 +14,10 @@ from nacs.attentive import AttentiveCircuit, presets
 from nacs.augment import augmented, mix
 from nacs.data.base import Batch, DataFacts
 from nacs.data.unlabelled import read_unlabelled
-from nacs.evaluation import evaluate
+from nacs.evaluation import evaluate, predict
 from nacs.graph import graph_figures
 from nacs.recipe import TrainConfig
-from nacs.runs import load_tensors, read_metrics
+from nacs.runs import facts_of, load_run, load_tensors, read_metrics
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 from nacs.train import train
 
@@ -156,3 +156,27 @@ def test_packed_images_are_scaled_as_in_training(tmp_path):
     split = read_unlabelled([tmp_path / "x.npz"], facts)
     assert split.inputs.shape == (2, 1, 6, 6)
     assert split.inputs[0, 0, 0, 0] == 63
+
+
+def test_numbers_are_learned_on_their_own_scale(tmp_path):
+    """Targets around a million: without their mean and deviation nothing is learned."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (200, 4, 4), np.uint8)
+    y = (1e6 + 50 * x.mean((1, 2))).astype(np.float64)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    dataset = data.load(tmp_path / "x.npz")
+    batch = dataset.train.batch(range(len(dataset.train)))
+    assert batch.targets.mean().item() == pytest.approx(0, abs=1e-3)
+    assert batch.targets.std().item() == pytest.approx(1, abs=0.05)
+    tokenizer = TokenizerConfig(
+        kind="patches", width=32, channels=1, size=(4, 4), patch=2, positions=16
+    )
+    sizes = replace(presets.tiny(), tokenizer=tokenizer, classes=1)
+    config = TrainConfig(epochs=15, batch=32, learning_rate=3e-3)
+    result = train("attentive", sizes, dataset, config, tmp_path / "run")
+    spread = dataset.test.targets.std()
+    assert result["test_rmse"] < 0.7 * spread
+    model, described = load_run(tmp_path / "run")
+    split = read_unlabelled([tmp_path / "x.npz"], facts_of(described))
+    found = predict(model, split).squeeze(-1).numpy()
+    assert np.abs(found - y).mean() < spread

@@ -81,6 +81,12 @@ class Split:
     deviation: Array | None = None
     """Float inputs are divided by it; broadcasts against one sample. None is 1."""
 
+    target_mean: Array | None = None
+    """Subtracted from numbers to be predicted; (), or (targets,). None is 0."""
+
+    target_deviation: Array | None = None
+    """Numbers to be predicted are divided by it; (), or (targets,). None is 1."""
+
     limit: int | None = None
     """Longest ragged sample a batch keeps; the rest is cut off. None keeps all."""
 
@@ -114,6 +120,28 @@ class Split:
             self, inputs=inputs, targets=self.targets[chosen], ids=self.ids[chosen]
         )
 
+    def thinned(self, share: float, *, seed: int = 0) -> Self:
+        """Return the split with a share of the observations of every series left out.
+
+        The last observation stays, so that a series ends when it did.
+
+        Args:
+            share: Of the observations that go, in [0, 1).
+            seed: Of the draw; the same for one seed, whatever the model.
+
+        Raises:
+            ValueError: share is outside [0, 1).
+        """
+        if not 0 <= share < 1:
+            raise ValueError(f"expected a share in [0, 1), got {share}; 0.3 is a third")
+        random = np.random.default_rng(seed)
+        inputs: list[Array] = []
+        for sample in self.inputs:
+            stays = random.random(len(sample)) >= share
+            stays[-1:] = True
+            inputs.append(sample[stays])
+        return dataclasses.replace(self, inputs=inputs)
+
     def batch(self, indices: Sequence[int] | Array | Tensor) -> Batch:
         """Return the samples at `indices`, normalised and padded, as CPU tensors.
 
@@ -126,7 +154,7 @@ class Split:
             IndexError: an index is outside the split.
         """
         chosen = np.asarray(indices, dtype=np.int64)
-        targets = _tensor(self.targets[chosen])
+        targets = _tensor(self._scaled_targets(chosen))
         if not isinstance(self.inputs, list):
             inputs = self.inputs[chosen]
             inputs = inputs if self.limit is None else inputs[:, : self.limit]
@@ -141,6 +169,23 @@ class Split:
         for row, sample in zip(padded, samples, strict=True):
             row[: len(sample)] = sample
         return Batch(_tensor(padded), targets, _tensor(keep))
+
+    def _scaled_targets(self, chosen: Array) -> Array:
+        """Return classes as they are, numbers on the scale of training."""
+        targets = self.targets[chosen]
+        if self.target_mean is None or self.target_deviation is None:
+            return targets
+        return ((targets - self.target_mean) / self.target_deviation).astype(np.float32)
+
+    def unscaled(self, answers: Tensor) -> Tensor:
+        """Return a model's answers (samples, targets) in the unit of the targets."""
+        if self.target_mean is None or self.target_deviation is None:
+            return answers
+        mean, deviation = (
+            torch.as_tensor(each, dtype=answers.dtype)
+            for each in (self.target_mean, self.target_deviation)
+        )
+        return answers * deviation + mean
 
     def _prepare(self, samples: Array, *, symbols: int) -> Array:
         """Return int64 symbols, if that many axes hold integers, else float32."""
@@ -190,6 +235,12 @@ class DataFacts:
     deviation: Any
     """See `Split.deviation`, as nested lists."""
 
+    target_mean: Any = None
+    """See `Split.target_mean`, as a number or a list."""
+
+    target_deviation: Any = None
+    """See `Split.target_deviation`, as a number or a list."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
@@ -222,7 +273,10 @@ class Dataset:
     @property
     def facts(self) -> DataFacts:
         """How this data was read, for the run that is trained on it."""
-        mean, deviation = self.train.mean, self.train.deviation
+        scales = {
+            name: getattr(self.train, name)
+            for name in ("mean", "deviation", "target_mean", "target_deviation")
+        }
         return DataFacts(
             source=self.name,
             kind=self.kind,
@@ -231,8 +285,7 @@ class Dataset:
             columns=self.columns,
             size=self.size,
             length=self.train.limit,
-            mean=None if mean is None else mean.tolist(),
-            deviation=None if deviation is None else deviation.tolist(),
+            **{k: None if v is None else v.tolist() for k, v in scales.items()},
         )
 
     @property

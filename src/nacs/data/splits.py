@@ -150,8 +150,16 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
     whole = Split(inputs, samples.targets, samples.ids)
     splits = [whole.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))]
     mean, deviation = _statistics(samples.kind, splits[TRAIN].inputs)
+    target_mean, target_deviation = _target_statistics(splits[TRAIN].targets)
     train, val, test = (
-        replace(split, mean=mean, deviation=deviation) for split in splits
+        replace(
+            split,
+            mean=mean,
+            deviation=deviation,
+            target_mean=target_mean,
+            target_deviation=target_deviation,
+        )
+        for split in splits
     )
     return Dataset(
         name=samples.name,
@@ -298,6 +306,15 @@ def _statistics(
     if kind == "series":
         return mean, deviation
     return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def _target_statistics(targets: Array) -> tuple[Array | None, Array | None]:
+    """Return mean and deviation of numbers to be predicted; classes have none."""
+    if targets.dtype.kind != "f":
+        return None, None
+    mean = targets.mean(axis=0, dtype=np.float64)
+    deviation = _spread(targets.std(axis=0, dtype=np.float64), mean)
+    return np.asarray(mean), np.where(deviation > 0, deviation, 1)
 
 
 def _channel_statistics(images: Array) -> tuple[Array, Array]:

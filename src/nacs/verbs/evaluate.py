@@ -24,6 +24,9 @@ class Options:
     data: str = ""
     """Other data than it was trained on: a name or a path."""
 
+    drop: float = 0.0
+    """Leave out this share of the observations of every series, in [0, 1)."""
+
     json: bool = False
     """Print JSON."""
 
@@ -36,8 +39,11 @@ def run(arguments: list[str]) -> None:
     dataset = data.load(
         options.data or facts.source, size=facts.size, length=facts.length
     )
+    if options.drop and dataset.kind != "series":
+        raise UserError(f"--drop is for series, {dataset.name} holds {dataset.kind}.")
     try:
-        figures = evaluate(model, dataset.test)
+        test = dataset.test.thinned(options.drop) if options.drop else dataset.test
+        figures = evaluate(model, test)
     except ValueError as error:
         raise UserError(f"{dataset.name} does not fit this model: {error}") from error
     say(figures, options.json)
