@@ -3,8 +3,8 @@
 Run:  python benchmarks/rivals_table.py associative-recall       (or any name below)
 
 Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
-it stopped, a finished one is not trained again. Every model is brought to the parameters
-of `neuronal` by the width of its feed-forward networks.
+it stopped, a finished one is not trained again. Every model is brought to the
+parameters of `neuronal` by the width of its feed-forward networks.
 """
 
 import argparse
