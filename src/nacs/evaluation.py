@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from nacs.data.base import Batch, Split
 from nacs.errors import UserError
-from nacs.metrics import auprc, auroc
+from nacs.metrics import SCORES, auprc, auroc
 
 __all__ = ["evaluate", "moved", "predict"]
 
@@ -56,7 +56,9 @@ def evaluate(model: nn.Module, split: Split, *, batch: int = 256) -> dict[str, f
         scale = torch.as_tensor(1 if (d := split.target_deviation) is None else d)
         loss = (off / scale).square().mean().item()
         rmse = off.square().mean().sqrt().item()
-        return {"loss": loss, "rmse": rmse, "count": len(split)}
+        figures = {"loss": loss, "rmse": rmse, "count": len(split)}
+        found = logits.view(targets.shape).numpy()
+        return figures | {n: SCORES[n](found, split.targets) for n in split.scores}
     loss = F.cross_entropy(logits, targets).item()
     accuracy = (logits.argmax(-1) == targets).double().mean().item()
     figures = {"loss": loss, "accuracy": accuracy, "count": len(split)}

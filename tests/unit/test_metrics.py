@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from nacs.metrics import auprc, auroc
+from nacs.metrics import asymmetric_score, auprc, auroc
 
 
 @given(seed=st.integers(0, 999), count=st.integers(4, 60), levels=st.integers(1, 50))
@@ -24,3 +24,12 @@ def test_areas_are_those_of_scikit_learn(seed, count, levels):
 def test_an_absent_class_has_no_area():
     assert np.isnan(auroc(np.arange(3.0), np.zeros(3, int)))
     assert np.isnan(auprc(np.arange(3.0), np.zeros(3, int)))
+
+
+def test_to_promise_too_much_costs_more():
+    true = np.array([50.0, 50.0])
+    assert asymmetric_score(true, true) == 0
+    long = asymmetric_score(np.array([60.0, 50.0]), true)
+    short = asymmetric_score(np.array([40.0, 50.0]), true)
+    assert long == pytest.approx(np.e - 1)
+    assert short == pytest.approx(np.exp(10 / 13) - 1)

@@ -90,6 +90,9 @@ class Split:
     limit: int | None = None
     """Longest ragged sample a batch keeps; the rest is cut off. None keeps all."""
 
+    scores: tuple[str, ...] = ()
+    """What is measured beside the usual; see `nacs.metrics.SCORES`."""
+
     def __post_init__(self) -> None:
         """Refuse what does not belong together."""
         counts = len(self.inputs), len(self.targets), len(self.ids)

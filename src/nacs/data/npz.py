@@ -7,6 +7,8 @@
 | points or points_mm, labels                      | point clouds, millimetres scaled |
 | data, offsets, labels                            | series, column 0 the time        |
 | minute, param, value, offsets, outcomes …        | stays in intensive care          |
+| train, test, rul_test                            | engines until they fail (C-MAPSS)|
+| NAME and NAME__cols, for every bearing           | bearings until they fail         |
 
 Optional everywhere: `classes` (names), `groups`, `ids`, `kind` (what x is).
 Float y is regression, integer y or labels are classes.
@@ -27,6 +29,7 @@ from numpy.lib import format as npy
 from nacs.data.base import Array, Kind
 from nacs.data.images import decode_image, stack_images
 from nacs.data.physionet import KEYS, read_stays
+from nacs.data.rul import ENGINES, is_bearings, read_bearings, read_engines
 from nacs.data.splits import PARTS, Samples
 from nacs.errors import UserError
 
@@ -110,9 +113,13 @@ def read_npz(path: Path, *, size: int | None = None, labelled: bool = True) -> S
         UserError: unknown keys, or contents that contradict each other.
     """
     arrays = load_arrays(path)
+    if set(ENGINES) <= set(arrays):
+        return read_engines(arrays, path)
     arrays = {key.replace("_train", ""): value for key, value in arrays.items()}
     if set(KEYS) <= set(arrays):
         return read_stays(arrays, path)
+    if is_bearings(arrays):
+        return read_bearings(arrays, path)
     arrays = arrays if labelled else _unlabelled(arrays)
     if "x" in arrays and "y" in arrays:
         return _read_pairs(arrays, path)

@@ -52,6 +52,9 @@ class Samples:
     columns: tuple[str, ...] = ()
     """Names of the values of a series, where the table has some."""
 
+    scores: tuple[str, ...] = ()
+    """What is measured beside the usual; see `nacs.metrics.SCORES`."""
+
     parts: Array | None = None
     """(samples,) 0 train, 1 val, 2 test where the publisher fixed it."""
 
@@ -158,6 +161,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
             deviation=deviation,
             target_mean=target_mean,
             target_deviation=target_deviation,
+            scores=samples.scores,
         )
         for split in splits
     )

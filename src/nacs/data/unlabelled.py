@@ -41,21 +41,24 @@ def read_unlabelled(paths: Sequence[Path], facts: DataFacts) -> Split:
     for name, sample in zip(ids, inputs, strict=True):
         check_sample(name, facts.kind, sample)
         _check_shape(name, sample, facts)
-    scales = {
-        name: None if value is None else np.asarray(value)
-        for name, value in (
-            ("mean", facts.mean),
-            ("deviation", facts.deviation),
-            ("target_mean", facts.target_mean),
-            ("target_deviation", facts.target_deviation),
+    mean, deviation, target_mean, target_deviation = (
+        None if value is None else np.asarray(value)
+        for value in (
+            facts.mean,
+            facts.deviation,
+            facts.target_mean,
+            facts.target_deviation,
         )
-    }
+    )
     return Split(
         np.stack(inputs) if facts.kind == "image" else inputs,
         np.zeros(len(ids), np.float32),
         np.array(ids),
+        mean=mean,
+        deviation=deviation,
+        target_mean=target_mean,
+        target_deviation=target_deviation,
         limit=facts.length,
-        **scales,
     )
 
 
