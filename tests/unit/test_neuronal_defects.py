@@ -241,5 +241,3 @@ def test_bad_calls():
         NeuronalAttention(replace(SMALL, selection="blocks"))(tokens, tokens[:, :4])
     with pytest.raises(ValueError, match="there is no variant '3k'"):
         presets.variant("3k", presets.tiny())
-    with pytest.raises(ValueError, match="there is no preset 'huge'"):
-        presets.preset("huge")

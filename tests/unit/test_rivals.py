@@ -9,7 +9,7 @@ from nacs.baselines.liquid import Liquid
 from nacs.baselines.ode import ContiFormer, OdeRecurrent
 from nacs.baselines.recurrent import PhasedLSTM, Recurrent, since_before
 from nacs.baselines.rivals import MIXERS, RivalConfig
-from nacs.baselines.time_attention import MultiHead, MultiTime
+from nacs.baselines.time_attention import TimeAttention
 
 TIMED = sorted(MIXERS)
 
@@ -90,7 +90,7 @@ def test_contiformer_without_time_between_is_plain_attention():
 
 
 def test_multi_time_attention_looks_at_times_alone():
-    mixer, other = MultiTime(8, 2), MultiHead(8, 2)
+    mixer, other = (TimeAttention(8, 2, times_alone=alone) for alone in (True, False))
     tokens, times = torch.randn(1, 5, 8), torch.rand(1, 5).cumsum(1)
 
     def is_linear(mix):

@@ -15,7 +15,6 @@ __all__ = [
     "demo",
     "imagenet",
     "perceiver",
-    "preset",
     "released",
     "small",
     "tiny",
@@ -154,14 +153,3 @@ PRESETS: dict[str, Callable[[], AttentiveConfig]] = {
     "demo": demo,
     "tiny": tiny,
 }
-
-
-def preset(name: str) -> AttentiveConfig:
-    """A preset by name.
-
-    Raises:
-        ValueError: If there is none of that name; lists those there are.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset '{name}'; presets: {', '.join(PRESETS)}.")
-    return PRESETS[name]()

@@ -9,7 +9,7 @@ from torch import nn
 from nacs.baselines.liquid import Liquid
 from nacs.baselines.ode import ContiFormer, OdeRecurrent
 from nacs.baselines.recurrent import PhasedLSTM, Recurrent
-from nacs.baselines.time_attention import MultiHead, MultiTime
+from nacs.baselines.time_attention import TimeAttention
 from nacs.sequence import Pooling, SequenceModel, check_sizes
 from nacs.tokenizers import TokenizerConfig
 
@@ -39,8 +39,8 @@ MIXERS: dict[str, Callable[[int, int], nn.Module]] = {
     "gru-ode": lambda width, _: OdeRecurrent(width, "gru-ode"),
     "ct-rnn": lambda width, _: OdeRecurrent(width, "ct-rnn"),
     "contiformer": ContiFormer,
-    "multi-head": MultiHead,
-    "mtan": MultiTime,
+    "multi-head": lambda *sizes: TimeAttention(*sizes, times_alone=False),
+    "mtan": lambda *sizes: TimeAttention(*sizes, times_alone=True),
 }
 """From width and heads to a mixer."""
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-__all__ = ["MultiHead", "MultiTime", "TimeEncoding"]
+__all__ = ["TimeAttention", "TimeEncoding"]
 
 
 class TimeEncoding(nn.Module):
@@ -30,11 +30,20 @@ class TimeEncoding(nn.Module):
         return torch.cat([wave[..., :1], wave[..., 1:].sin()], -1)
 
 
-class MultiHead(nn.Module):
-    """`nn.MultiheadAttention` over tokens to which their time encoding is added."""
+class TimeAttention(nn.Module):
+    """`nn.MultiheadAttention` that knows the time, by queries and keys.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: Of the tokens.
+        heads: Attention heads.
+        times_alone: Whether queries and keys are the time encoding alone, so that who
+            hears whom does not depend on what they are (mTAN), or tokens to which it is
+            added.
+    """
+
+    def __init__(self, width: int, heads: int, *, times_alone: bool) -> None:
         super().__init__()
+        self.times_alone = times_alone
         self.encoding = TimeEncoding(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
@@ -45,26 +54,7 @@ class MultiHead(nn.Module):
         keep: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """What every token hears."""
-        timed = tokens + self.encoding(times)
+        asked = self.encoding(times)
+        asked = asked if self.times_alone else asked + tokens
         padding = None if keep is None else ~keep
-        return self.attention(timed, timed, tokens, padding, need_weights=False)[0]
-
-
-class MultiTime(nn.Module):
-    """Multi-time attention (mTAN): who hears whom depends on time stamps alone."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.encoding = TimeEncoding(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-
-    def forward(
-        self,
-        tokens: Float[Tensor, "batch tokens width"],
-        times: Float[Tensor, "batch tokens"],
-        keep: Bool[Tensor, "batch tokens"] | None = None,
-    ) -> Float[Tensor, "batch tokens width"]:
-        """What every token hears."""
-        when = self.encoding(times)
-        padding = None if keep is None else ~keep
-        return self.attention(when, when, tokens, padding, need_weights=False)[0]
+        return self.attention(asked, asked, tokens, padding, need_weights=False)[0]

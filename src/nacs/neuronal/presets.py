@@ -6,7 +6,7 @@ from dataclasses import replace
 from nacs.neuronal.config import NeuronalConfig, NeuronalModelConfig
 from nacs.tokenizers import TokenizerConfig
 
-__all__ = ["PRESETS", "VARIANTS", "paper", "preset", "small", "tiny", "variant"]
+__all__ = ["PRESETS", "VARIANTS", "paper", "small", "tiny", "variant"]
 
 
 def tiny() -> NeuronalModelConfig:
@@ -94,14 +94,3 @@ PRESETS: dict[str, Callable[[], NeuronalModelConfig]] = {
     **{name: _variant(name, small) for name in VARIANTS},
     **{f"paper-{name}": _variant(name, paper) for name in VARIANTS},
 }
-
-
-def preset(name: str) -> NeuronalModelConfig:
-    """A preset by name.
-
-    Raises:
-        ValueError: If there is none of that name; lists those there are.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"there is no preset '{name}'; presets: {', '.join(PRESETS)}.")
-    return PRESETS[name]()
