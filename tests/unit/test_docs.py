@@ -24,6 +24,19 @@ def test_the_demo_table_is_that_of_the_results(document, arm, model):
     assert row in (ROOT / document).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("task", ["noisy-sensors", "associative-recall", "integral"])
+def test_the_tables_of_rivals_are_those_of_the_results(task):
+    text = (ROOT / "docs" / "LOG.md").read_text(encoding="utf-8")
+    models = json.loads((ROOT / "docs" / "results" / f"{task}.json").read_text())[
+        "models"
+    ]
+    assert len(models) > 8
+    for name, figures in models.items():
+        spread = next(v for k, v in figures.items() if k.startswith("test_"))
+        row = f"| {name} | {spread['mean']:.3f} ± {spread['deviation']:.3f} |"
+        assert row in text, row
+
+
 def test_pictures_of_the_readme_are_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pictures = [part.split(")")[0] for part in text.split("](")[1:]]
