@@ -32,7 +32,7 @@ test: setup
 
 # The same tests with every jaxtyping shape checked (docs/adr/0004).
 shapes: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --jaxtyping-packages=nacs.attentive,nacs.tokenizers,nacs.baselines,beartype.beartype
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -k 'not bad_rivals and not bad_calls' --jaxtyping-packages=nacs.attentive,nacs.neuronal,nacs.sequence,nacs.tokenizers,nacs.baselines,beartype.beartype
 
 bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks

@@ -8,7 +8,7 @@ A mixer takes tokens, their time stamps and the mask of those that are there.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ __all__ = ["Pooling", "SequenceConfig", "SequenceModel", "SequenceState", "check
 Pooling = Literal["mean", "last", "none"]
 
 
+@runtime_checkable
 class SequenceConfig(Protocol):
     """What every configuration of such a model has."""
 

@@ -118,7 +118,7 @@ def test_5_blocks_drop_no_key_and_return_enough(count, causal):
     found = top_k_by_blocks(like, k, None, 8, blocks=2, **usual)
     newest = (found.chosen[:, :, -1] == count - 1) & found.alive[:, :, -1]
     assert newest.any(-1).all()
-    mask = torch.ones(count, count, dtype=torch.bool).tril() if causal else None
+    mask = torch.ones(1, 1, count, count, dtype=torch.bool).tril() if causal else None
     every = top_k_by_blocks(q, k, None, 8, blocks=9, **usual)
     if count > 8:  # else the exact selection is all keys
         assert recall(every, top_k(q, k, mask, 8)) == 1

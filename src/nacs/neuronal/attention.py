@@ -220,7 +220,7 @@ class NeuronalAttention(nn.Module):
         q: Float[Tensor, "batch heads queries head_width"],
         told: Float[Tensor, "batch heads keys told"],
         pairs: Pairs,
-        elapsed: Float[Tensor, "batch heads queries pairs"] | None,
+        elapsed: Float[Tensor, "#batch #heads queries pairs"] | None,
         spacing: Float[Tensor, "batch keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Values heard (batch heads queries head_width), weights of the pairs."""

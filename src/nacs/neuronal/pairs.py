@@ -195,7 +195,7 @@ def between(
     query_times: Float[Tensor, "batch queries"] | None,
     key_times: Float[Tensor, "batch keys"] | None,
     pairs: Pairs,
-) -> Float[Tensor, "batch heads queries pairs"] | None:
+) -> Float[Tensor, "batch _heads queries pairs"] | None:
     """|t_query − t_key| of every pair."""
     if query_times is None or key_times is None:
         return None
