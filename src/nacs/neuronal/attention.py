@@ -52,8 +52,8 @@ class NeuronalAttention(nn.Module):
     are True where something is kept.
 
     References:
-        Razzaq et al., 2025, as `../spec/neuronal` of this project reads it: the
-        released packages differ, their φ and ω are constants.
+        Razzaq et al., Neuronal Attention Circuit, 2025. The released packages differ:
+        their φ and ω are constants.
 
     Args:
         config: Sizes and options; `nacs.neuronal.presets` has the paper's variants.

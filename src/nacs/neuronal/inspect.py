@@ -10,16 +10,16 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from nacs.attentive.attention import split_heads
 from nacs.neuronal.attention import NeuronalAttention
 from nacs.neuronal.pairs import gather, top_k
+from nacs.neuronal.sparse import Backbone
 
 __all__ = ["GROUPS", "Activity", "Synapse", "observe", "synapses"]
 
@@ -94,11 +94,10 @@ def observe(
         count = torch.arange(k.shape[2], device=k.device)
         found = count.expand(*q.shape[:3], -1)
     asked, told = q.unsqueeze(3).expand(*found.shape, -1), gather(k, found)
-    inter = F.silu(backbone.from_queries(asked) + backbone.from_keys(told))
-    heard = backbone.command(inter)
-    before = F.silu(heard)
-    command = F.silu(heard + backbone.recurrent(before))
-    outputs = F.linear(command, *backbone.heads())
+    inter, before, command = backbone.stages(
+        backbone.from_queries(asked), backbone.from_keys(told)
+    )
+    drive, rate = backbone.gates(command)
     return Activity(
         chosen=found,
         sensory=torch.cat([asked, told], -1),
@@ -106,8 +105,8 @@ def observe(
         before=before,
         command=command,
         motor=backbone.motor(command),
-        drive=torch.sigmoid(outputs[..., 0]),
-        time_constant=1 / (F.softplus(outputs[..., 1]) + 1e-6),
+        drive=drive,
+        time_constant=1 / rate,
     )
 
 
@@ -145,7 +144,7 @@ def synapses(layer: NeuronalAttention, activity: Activity) -> list[Synapse]:
     return sorted(found, key=lambda each: -each.flow)
 
 
-def _backbone(layer: NeuronalAttention) -> Any:
+def _backbone(layer: NeuronalAttention) -> Backbone:
     if layer.backbone is None:
         raise ValueError(
             f"a layer with solver={layer.config.solver!r} has no circuit to look into; "

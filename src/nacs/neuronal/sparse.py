@@ -113,8 +113,13 @@ class Backbone(nn.Module):
             queries: `from_queries` of the pairs' queries.
             keys: `from_keys` of the pairs' keys.
         """
-        outputs = F.linear(self.commands(queries, keys), *self.heads())
-        drive, rate = outputs.unbind(-1)
+        return self.gates(self.commands(queries, keys))
+
+    def gates(
+        self, commands: Float[Tensor, "*batch command"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+        """Drive and rate from what the command neurons do."""
+        drive, rate = F.linear(commands, *self.heads()).unbind(-1)
         return torch.sigmoid(drive), F.softplus(rate) + 1e-6
 
     def heads(self) -> tuple[Float[Tensor, "2 command"], Float[Tensor, " 2"]]:
@@ -133,5 +138,15 @@ class Backbone(nn.Module):
         keys: Float[Tensor, "*#batch inter"],
     ) -> Float[Tensor, "*batch command"]:
         """What the command neurons do for every pair."""
-        heard = self.command(F.silu(queries + keys))
-        return F.silu(heard + self.recurrent(F.silu(heard)))
+        return self.stages(queries, keys)[-1]
+
+    def stages(
+        self,
+        queries: Float[Tensor, "*#batch inter"],
+        keys: Float[Tensor, "*#batch inter"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Inter neurons, command neurons before they heard each other, and after."""
+        inter = F.silu(queries + keys)
+        heard = self.command(inter)
+        before = F.silu(heard)
+        return inter, before, F.silu(heard + self.recurrent(before))
