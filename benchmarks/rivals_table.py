@@ -1,96 +1,50 @@
 """Accuracy of sequence models on one data set: equal parameters, epochs and seeds.
 
-Run:  python benchmarks/rivals_table.py associative-recall       (or any name below)
+Run:  python benchmarks/rivals_table.py japanese-vowels       (or any other task)
 
 Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
 it stopped, a finished one is not trained again. Every model is brought to the
-parameters of `neuronal` by the width of its feed-forward networks.
+parameters of `neuronal` by the width of its feed-forward networks; CfC, LTC and
+torch-nac cannot be made that small, and their parameters stand in the table.
 """
 
 import argparse
 import math
 import statistics
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nacs import data
 from nacs.data.base import Dataset
+from nacs.errors import UserError
+from nacs.evaluation import evaluate
 from nacs.models import MODELS, count_parameters
 from nacs.neuronal import NeuronalModelConfig
 from nacs.recipe import TrainConfig
-from nacs.runs import provenance, read_json, write_json
+from nacs.runs import load_run, provenance, read_json, write_json
 from nacs.tasks import tokenizer_for
 from nacs.train import train
+from rivals_tasks import CHANGES, TASKS, Task, load, times_alone
 from torch_nac_rival import TORCH_NAC
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS["torch-nac"] = TORCH_NAC
-
-CHANGES: dict[str, dict[str, Any]] = {
-    "neuronal": {},
-    "neuronal, paper": {
-        "gate": "circuit",
-        "start": "zero",
-        "horizon": "gate",
-        "integration": "gate",
-        "logit_scale": False,
-    },
-    "neuronal, zero start": {"start": "zero"},
-    "neuronal, elapsed": {"horizon": "elapsed"},
-    "neuronal, quadrature": {"integration": "quadrature", "top_k": 0},
-    "neuronal, all": {"top_k": 0},
-    "neuronal, elapsed, all": {"horizon": "elapsed", "top_k": 0},
-    "neuronal, gated, all": {"horizon": "gate", "top_k": 0},
-    "top-k softmax": {"solver": "score"},
-    "softmax, all": {"solver": "score", "top_k": 0},
-    "uniform": {"solver": "uniform", "top_k": 0},
-}
-"""Neuronal models by what differs in their attention; other names are rivals."""
+OURS = ("neuronal", "neuronal, paper")
+"""Those whose paired differences to every row are in the table, beside the first."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is compared, and how it is trained."""
-
-    models: tuple[str, ...]
-    preset: str = "tiny"
-    pooling: str = "mean"
-    epochs: int = 20
-    rate: float = 3e-3
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-
-USUAL = ("neuronal", "neuronal, paper", "neuronal, zero start", "neuronal, elapsed")
-CONTROLS = ("top-k softmax", "uniform", "torch-nac", "multi-head", "gru")
-TASKS = {
-    "associative-recall": Task((*USUAL, *CONTROLS), pooling="last"),
-    "integral": Task(("neuronal, quadrature", *USUAL, *CONTROLS, "mtan", "cfc")),
-    "noisy-sensors": Task(
-        (
-            "neuronal, elapsed, all",
-            "neuronal, gated, all",
-            "neuronal, all",
-            "softmax, all",
-            *USUAL,
-            *CONTROLS,
-            "mtan",
-            "cfc",
-        ),
-        pooling="last",
-        seeds=(0, 1, 2, 3, 4),
-    ),
-    "event-mnist": Task((*USUAL, *CONTROLS, "mtan", "cfc"), seeds=(0, 1, 2, 3, 4)),
-    "japanese-vowels": Task((*USUAL, *CONTROLS, "mtan", "cfc"), seeds=(0, 1, 2, 3, 4)),
-}
+def kind(name: str) -> str:
+    """The key of `MODELS`."""
+    return "neuronal" if name in CHANGES else name
 
 
 def sizes(name: str, task: Task, dataset: Dataset, hidden: int | None = None) -> Any:
     """The configuration of a model for a task."""
-    row = MODELS["neuronal" if name in CHANGES else name]
-    config = row.preset(task.preset)
+    config = MODELS[kind(name)].preset(task.preset)
     tokenizer = tokenizer_for(dataset, config.tokenizer)
     config = replace(
         config, tokenizer=tokenizer, classes=dataset.outputs, pooling=task.pooling
@@ -103,7 +57,7 @@ def sizes(name: str, task: Task, dataset: Dataset, hidden: int | None = None) ->
 
 def build(name: str, config: Any) -> Any:
     """The model of a configuration."""
-    return MODELS["neuronal" if name in CHANGES else name].build(config)
+    return MODELS[kind(name)].build(config)
 
 
 def matched(name: str, task: Task, dataset: Dataset, wanted: int) -> Any:
@@ -121,49 +75,108 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "deviation": deviation, "seeds": values}
 
 
-def run(name: str, task: Task, dataset: Dataset, config: Any, seed: int) -> Any:
-    """Train one model with one seed, or read what an earlier call left."""
-    folder = ROOT / "runs" / "rivals" / dataset.name / name.replace(", ", "-")
-    out = folder / str(seed)
-    if (out / "result.json").exists():
-        return read_json(out / "result.json")
-    training = TrainConfig(
-        epochs=task.epochs, batch=64, learning_rate=task.rate, seed=seed
-    )
-    kind = "neuronal" if name in CHANGES else name
-    return train(kind, config, dataset, training, out)
+class Runs:
+    """The runs of one model on one task, trained when first asked for."""
+
+    def __init__(self, name: str, task: Task, folder: Path, config: Any) -> None:
+        self.name, self.task, self.config = name, task, config
+        self.folder = folder / name.replace(", ", "-")
+        self.rate = task.rates[0]
+
+    def choose(self, dataset: Dataset) -> None:
+        """Take the learning rate that is best on the validation split."""
+        if len(self.task.rates) > 1:
+            found = {r: self.train(dataset, 0, r) for r in self.task.rates}
+            self.rate = min(found, key=lambda rate: found[rate]["best_val_loss"])
+
+    def train(self, dataset: Dataset, seed: int, rate: float) -> dict[str, Any]:
+        """What one training reached, or what an earlier call left of it."""
+        out = self.folder / f"{seed}-{rate}"
+        if (out / "result.json").exists():
+            return read_json(out / "result.json")
+        training = TrainConfig(
+            epochs=self.task.epochs,
+            batch=self.task.batch,
+            learning_rate=rate,
+            seed=seed,
+            patience=self.task.epochs if self.task.keep_best else 0,
+        )
+        return train(kind(self.name), self.config, dataset, training, out)
+
+    def result(self, dataset: Dataset, seed: int) -> dict[str, Any]:
+        """The figures of one seed, those with observations dropped among them."""
+        result = dict(self.train(dataset, seed, self.rate))
+        if self.task.drops:
+            model, _ = load_run(self.folder / f"{seed}-{self.rate}")
+            for share in self.task.drops:
+                thinned = dataset.test.thinned(share, seed=seed)
+                figures = evaluate(model, thinned)
+                result[f"dropped_{share:.0%}"] = figures[self.task.score]
+        return result
+
+
+def row(runs: Runs, datasets: Callable[[int], Dataset]) -> dict[str, Any]:
+    """What one model reached over all seeds."""
+    task, score = runs.task, f"test_{runs.task.score}"
+    runs.choose(datasets(0))
+    found = [runs.result(datasets(seed), seed) for seed in task.seeds]
+    keys = [key for key in found[0] if key.startswith(("test_", "dropped_"))]
+    keys = [score, *(k for k in keys if k not in (score, "test_count"))]
+    return {key: spread([each[key] for each in found]) for key in keys} | {
+        "parameters": count_parameters(build(runs.name, runs.config)),
+        "rate": runs.rate,
+        "seconds": statistics.fmean(each["seconds"] for each in found),
+    }
+
+
+def compare(rows: dict[str, Any], score: str) -> None:
+    """Write into every row how much the first and ours differ from it, seed by seed."""
+    for reference in {next(iter(rows)), *OURS} & set(rows):
+        first = rows[reference][score]["seeds"]
+        for each in rows.values():
+            pairs = zip(first, each[score]["seeds"], strict=True)
+            each[f"{reference} minus this"] = spread([a - b for a, b in pairs])
+
+
+def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
+    """All models of one task with all seeds."""
+    task, score = TASKS[name], f"test_{TASKS[name].score}"
+    splits = {seed: load(name, folder, seed) for seed in task.seeds}
+    wanted = count_parameters(build("neuronal", sizes("neuronal", task, splits[0])))
+    path = ROOT / "docs" / "results" / f"{name}.json"
+    rows: dict[str, Any] = {}
+    for model in models or task.models:
+        seen = {
+            s: times_alone(d) if model == "times alone" else d
+            for s, d in splits.items()
+        }
+        config = matched(model, task, seen[0], wanted)
+        runs = Runs(model, task, ROOT / "runs" / "rivals" / name, config)
+        rows[model] = row(runs, seen.__getitem__)
+        compare(rows, score)
+        found = rows[model][score]
+        print(
+            f"{model:24s} {score} {found['mean']:.4f} ± {found['deviation']:.4f} "
+            f"at {runs.rate}, {rows[model]['seconds']:.0f} s",
+            flush=True,
+        )
+        how = {"command": f"python benchmarks/rivals_table.py {name}"}
+        how |= {"epochs": task.epochs, "seeds": len(task.seeds), **provenance()}
+        write_json(path, how | {"models": rows})
 
 
 def main() -> None:
-    """All models of one task with all seeds, and the table of what they reached."""
+    """Parse the command line."""
     torch.set_num_threads(1)
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("task", choices=TASKS)
-    options.add_argument("--seeds", type=int, default=None)
+    options.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
+    options.add_argument("--models", nargs="*", default=None)
     given = options.parse_args()
-    task, dataset = TASKS[given.task], data.load(given.task)
-    seeds = task.seeds if given.seeds is None else tuple(range(given.seeds))
-    wanted = count_parameters(build("neuronal", sizes("neuronal", task, dataset)))
-    key = "test_accuracy" if dataset.classes else "test_loss"
-    rows: dict[str, Any] = {}
-    for name in task.models:
-        config = matched(name, task, dataset, wanted)
-        found = [run(name, task, dataset, config, seed) for seed in seeds]
-        rows[name] = {
-            key: spread([each[key] for each in found]),
-            "parameters": count_parameters(build(name, config)),
-            "seconds": statistics.fmean(each["seconds"] for each in found),
-        }
-        first = rows[task.models[0]][key]["seeds"]
-        differences = [
-            a - b for a, b in zip(first, rows[name][key]["seeds"], strict=True)
-        ]
-        rows[name][f"{task.models[0]} minus this"] = spread(differences)
-        print(f"{name:28s} {key} {rows[name][key]['mean']:.4f}", flush=True)
-        command = f"python benchmarks/rivals_table.py {given.task}"
-        how = {"command": command, "epochs": task.epochs, **provenance()}
-        table = how | {"models": rows}
-        write_json(ROOT / "docs" / "results" / f"{given.task}.json", table)
+    try:
+        table(given.task, given.data, given.models)
+    except UserError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
