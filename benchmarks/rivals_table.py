@@ -3,9 +3,9 @@
 Run:  python benchmarks/rivals_table.py japanese-vowels       (or any other task)
 
 Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
-it stopped, a finished one is not trained again. Every model is brought to the
-parameters of `neuronal` by the width of its feed-forward networks; CfC, LTC and
-torch-nac cannot be made that small, and their parameters stand in the table.
+it stopped, a finished one is not trained again. Every model is brought to one
+number of parameters by the width of its feed-forward networks: that of the model that
+has most when its own are 8 wide.
 """
 
 import argparse
@@ -67,6 +67,15 @@ def matched(name: str, task: Task, dataset: Dataset, wanted: int) -> Any:
     )
     hidden = 8 + round((wanted - small) / ((large - small) / 8))
     return sizes(name, task, dataset, max(8, hidden))
+
+
+def common(task: Task, dataset: Dataset) -> int:
+    """The parameters that all models of a task are brought to."""
+    if not task.equal:
+        return count_parameters(build("neuronal", sizes("neuronal", task, dataset)))
+    least = (sizes(name, task, dataset, 8) for name in task.models)
+    built = zip(task.models, least, strict=True)
+    return max(count_parameters(build(name, config)) for name, config in built)
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -142,7 +151,7 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
     """All models of one task with all seeds."""
     task, score = TASKS[name], f"test_{TASKS[name].score}"
     splits = {seed: load(name, folder, seed) for seed in task.seeds}
-    wanted = count_parameters(build("neuronal", sizes("neuronal", task, splits[0])))
+    wanted = common(task, splits[0])
     path = ROOT / "docs" / "results" / f"{name}.json"
     rows: dict[str, Any] = {}
     for model in models or task.models:
