@@ -237,9 +237,11 @@ def test_the_read_in_takes_the_cheaper_form(count, heads, shared, plain):
     group = Modules(None, torch.randn(count, 4), torch.randn(count, 64))
     tokens = torch.randn(1, 500, 64)
     assert layer.is_plain_cheaper(group, tokens) == plain
+    queries = torch.ones(count, 8 * heads)
+    asked = layer.folded_queries(queries, group.codes)
     assert_close(
-        layer.plain(torch.ones(count, 8 * heads), tokens, group.codes, None),
-        layer.folded(torch.ones(count, 8 * heads), tokens, group.codes, None),
+        layer.plain(queries, tokens, group.codes, None),
+        layer.folded(asked, tokens, group.codes, None),
     )
 
 

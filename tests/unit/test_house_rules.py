@@ -18,6 +18,7 @@ ORDER = (
     "layers",
     "model",
     "surgery",
+    "frozen",
     "presets",
 )
 SOURCES = sorted(

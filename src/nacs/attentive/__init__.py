@@ -3,6 +3,7 @@
 from nacs.attentive.attention import SKMDPA
 from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.config import AttentiveConfig
+from nacs.attentive.frozen import freeze
 from nacs.attentive.model import AttentiveCircuit
 from nacs.attentive.modulated import ModFC, ModFFN
 from nacs.attentive.surgery import drop_modules, eliminate_edges
@@ -17,4 +18,5 @@ __all__ = [
     "Modules",
     "drop_modules",
     "eliminate_edges",
+    "freeze",
 ]

@@ -77,6 +77,9 @@ class SKMDPA(nn.Module):
         layer_scale: Start of a learned factor per channel; None for no such factor.
     """
 
+    fixed_queries: Tensor | None
+    fixed_kernel: Tensor | None
+
     def __init__(
         self,
         width: int,
@@ -92,6 +95,8 @@ class SKMDPA(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.residual, self.links = heads, residual, links
+        self.register_buffer("fixed_queries", None)
+        self.register_buffer("fixed_kernel", None)
         self.receiver_norm = nn.LayerNorm(width)
         self.sender_norm = None if sender_width is None else nn.LayerNorm(sender_width)
         wide, heard = heads * head_width, sender_width or width
@@ -109,7 +114,9 @@ class SKMDPA(nn.Module):
         """Queries, keys and values, each (*batch heads modules head_width)."""
         heard = self.receiver_norm if self.sender_norm is None else self.sender_norm
         sent = heard(senders.states)
-        queries = self.query(self.receiver_norm(receivers.states), receivers.codes)
+        queries = self.fixed_queries
+        if queries is None:
+            queries = self.query(self.receiver_norm(receivers.states), receivers.codes)
         keys = self.key(sent, senders.codes)
         values = self.value(sent, senders.codes)
         q, k, v = (split_heads(each, self.heads) for each in (queries, keys, values))
@@ -123,6 +130,8 @@ class SKMDPA(nn.Module):
         edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
     ) -> Float[Tensor, "*batch receivers senders"] | None:
         """What is added to the logits: log K, −∞ where `edges` is False."""
+        if self.fixed_kernel is not None:
+            return self.fixed_kernel
         mask = None
         if self.links and receivers.signatures is not None:
             assert senders.signatures is not None
@@ -132,6 +141,31 @@ class SKMDPA(nn.Module):
         if mask is None:
             mask = torch.zeros((), dtype=receivers.states.dtype, device=edges.device)
         return mask.masked_fill(~edges, -math.inf)
+
+    def fix(
+        self,
+        receivers: Modules,
+        senders: Modules,
+        edges: Bool[Tensor, "receivers senders"] | None = None,
+        *,
+        states: bool = False,
+    ) -> None:
+        """Compute for good what codes and signatures decide.
+
+        Args:
+            receivers: Without a batch axis.
+            senders: Likewise.
+            edges: As in `forward`.
+            states: Whether the receivers' states are fixed as well, so the queries are.
+        """
+        self.fixed_kernel = self.log_kernel(receivers, senders, 1, edges)
+        for layer in (self.query, self.out):
+            layer.fix(receivers.codes)
+        for layer in (self.key, self.value):
+            layer.fix(senders.codes)
+        if states:
+            asking = self.receiver_norm(receivers.states)
+            self.fixed_queries = self.query(asking, None)
 
     def forward(
         self,
@@ -144,7 +178,8 @@ class SKMDPA(nn.Module):
         batch = torch.broadcast_shapes(queries.shape[:-3], keys.shape[:-3])
         mask = self.log_kernel(receivers, senders, math.prod(batch), edges)
         if mask is not None:
-            mask = mask.unsqueeze(-3).to(queries.dtype)
+            # One mask for all heads; the fused kernel wants two axes or four.
+            mask = (mask if mask.ndim == 2 else mask.unsqueeze(-3)).to(queries.dtype)
         queries, keys, values = (
             each.expand(*batch, *each.shape[-3:]) for each in (queries, keys, values)
         )

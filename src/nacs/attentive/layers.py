@@ -54,6 +54,8 @@ class ReadInAttention(nn.Module):
         layer_scale: Start of a learned factor per channel; None for no such factor.
     """
 
+    fixed_queries: Tensor | None
+
     def __init__(
         self,
         width: int,
@@ -71,6 +73,7 @@ class ReadInAttention(nn.Module):
         super().__init__()
         self.heads, self.head_width, self.form = heads, head_width, form
         self.residual, self.bias = residual, bias
+        self.register_buffer("fixed_queries", None)
         self.receiver_norm = nn.LayerNorm(width)
         self.token_norm = nn.LayerNorm(token_width)
         wide, heard = heads * head_width, 0 if shared_keys else code_features
@@ -89,12 +92,18 @@ class ReadInAttention(nn.Module):
         keep: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch modules width"]:
         """Read the tokens; those where `keep` is False are not there."""
-        queries = self.query(self.receiver_norm(modules.states), modules.codes)
         tokens = self.token_norm(tokens)
         if keep is not None:  # whatever the padding holds must not reach 0 · NaN
             tokens = torch.where(keep.unsqueeze(-1), tokens, 0)
-        read = self.plain if self.is_plain_cheaper(modules, tokens) else self.folded
-        heard = read(queries, tokens, modules.codes, keep)
+        if self.fixed_queries is not None:
+            heard = self.folded(self.fixed_queries, tokens, modules.codes, keep)
+        else:
+            queries = self.query(self.receiver_norm(modules.states), modules.codes)
+            if self.is_plain_cheaper(modules, tokens):
+                heard = self.plain(queries, tokens, modules.codes, keep)
+            else:
+                asked = self.folded_queries(queries, modules.codes)
+                heard = self.folded(asked, tokens, modules.codes, keep)
         out = self.layer_scale(self.out(heard, modules.codes))
         return modules.states + out if self.residual else out
 
@@ -139,15 +148,28 @@ class ReadInAttention(nn.Module):
             return torch.einsum("...hun,...nhd->...uhd", weights, values).flatten(-2)
         return torch.einsum("...hun,...nuhd->...uhd", weights, values).flatten(-2)
 
+    def fix(self, modules: Modules) -> None:
+        """Compute for good what the modules decide, in the folded form."""
+        queries = self.query(self.receiver_norm(modules.states), modules.codes)
+        self.fixed_queries = self.folded_queries(queries, modules.codes)
+        for layer in (self.query, self.key, self.value, self.out):
+            layer.fix(modules.codes)
+
     def folded(
         self,
-        queries: Float[Tensor, "*#batch modules channels"],
+        asked: Float[Tensor, "*#batch asked token_width"],
         tokens: Float[Tensor, "batch tokens token_width"],
         codes: Float[Tensor, "*#batch modules code"] | None,
         keep: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch modules channels"]:
-        """The same numbers from O(U d² + U N d) multiply-adds."""
-        asked = self.folded_queries(queries, codes)  # *batch heads·modules token_width
+        """The same numbers from O(U d² + U N d) multiply-adds.
+
+        Args:
+            asked: From `folded_queries`, heads before modules.
+            tokens: Normalised.
+            codes: The modules'.
+            keep: False where a token is not there.
+        """
         asked = asked.expand(len(tokens), *asked.shape[-2:])
         # The flash kernel on the processor needs a head axis.
         pooled = F.scaled_dot_product_attention(
@@ -187,6 +209,11 @@ class ReadIn(nn.Module):
         super().__init__()
         self.attention, self.ffn = attention, ffn
 
+    def fix(self, modules: Modules) -> None:
+        """See `ReadInAttention.fix`."""
+        self.attention.fix(modules)
+        self.ffn.fix(modules.codes)
+
     def forward(
         self,
         modules: Modules,
@@ -203,6 +230,16 @@ class Propagator(nn.Module):
     def __init__(self, attention: SKMDPA, ffn: ModFFN) -> None:
         super().__init__()
         self.attention, self.ffn = attention, ffn
+
+    def fix(
+        self,
+        receivers: Modules,
+        senders: Modules,
+        edges: Bool[Tensor, "receivers senders"] | None,
+    ) -> None:
+        """See `SKMDPA.fix`."""
+        self.attention.fix(receivers, senders, edges)
+        self.ffn.fix(receivers.codes)
 
     def forward(
         self,
@@ -258,6 +295,11 @@ class ReadOut(nn.Module):
         self.attention, self.ffn = attention, ffn
         self.confidence = nn.Linear(width, 1) if outputs > 1 else None
         self.to_logits = nn.Linear(width, classes)
+
+    def fix(self, outputs: Modules, senders: Modules) -> None:
+        """See `SKMDPA.fix`; the read-outs' queries never change."""
+        self.attention.fix(outputs, senders, states=True)
+        self.ffn.fix(outputs.codes)
 
     def poll(self, outputs: Modules, senders: Modules) -> Tensor:
         """The read-outs' final states (batch outputs width)."""

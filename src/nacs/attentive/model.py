@@ -29,7 +29,7 @@ from nacs.attentive.priors import (
 )
 from nacs.tokenizers import build_tokenizer
 
-__all__ = ["AttentiveCircuit"]
+__all__ = ["AttentiveCircuit", "heard_edges"]
 
 
 class AttentiveCircuit(nn.Module):
@@ -53,6 +53,7 @@ class AttentiveCircuit(nn.Module):
         self.config = config
         self.tokenizer = build_tokenizer(config.tokenizer)
         self.context_tokenizer = None
+        self.generator: nn.Module
         if config.generator == "conditional":
             if config.context is not None:
                 self.context_tokenizer = build_tokenizer(config.context)
@@ -129,9 +130,8 @@ class AttentiveCircuit(nn.Module):
         """Run tokens through a circuit: read-in, propagators, read-out."""
         read = self.read_in(circuit.inputs, tokens, keep)
         relay = self.config.wiring == "relay"
-        readers, edges = circuit.inputs._replace(states=read), circuit.edges
-        if relay and edges is not None:  # readers are heard by everybody
-            edges = F.pad(edges, (self.config.readers, 0), value=True)
+        readers = circuit.inputs._replace(states=read)
+        edges = heard_edges(circuit, self.config)
         processors = circuit.processors
         processors = processors if relay else processors._replace(states=read)
         for propagate in self.propagators:
@@ -210,6 +210,19 @@ class AttentiveCircuit(nn.Module):
             start = signatures.detach().float()
             fitted = fit_signatures(adjacency, start, truncation=near)
         signatures.copy_(0.1 * F.normalize(fitted, dim=-1))
+
+
+def heard_edges(
+    circuit: CircuitDesign, config: AttentiveConfig
+) -> Bool[Tensor, "*batch modules senders"] | None:
+    """True where a processor may hear a sender; None where nothing was removed.
+
+    In the relay wiring the readers come first, and everybody hears them.
+    """
+    edges = circuit.edges
+    if edges is None or config.wiring != "relay":
+        return edges
+    return F.pad(edges, (config.readers, 0), value=True)
 
 
 def _links(config: AttentiveConfig, truncation: float | None) -> Links | None:

@@ -37,6 +37,8 @@ class ModFC(nn.Module):
         torch.Size([8, 5, 3])
     """
 
+    fixed: Tensor | None
+
     def __init__(
         self,
         in_features: int,
@@ -48,6 +50,7 @@ class ModFC(nn.Module):
         offset: float = 1.0,
     ) -> None:
         super().__init__()
+        self.register_buffer("fixed", None)
         self.linear = nn.Linear(in_features, out_features, bias=bias)
         if bias:
             nn.init.zeros_(self.linear.bias)
@@ -61,10 +64,17 @@ class ModFC(nn.Module):
         self, codes: Float[Tensor, "*batch modules code"] | None
     ) -> Float[Tensor, "*batch modules in_features"] | None:
         """1 + α LayerNorm(W_c c), which depends on the code alone; None if plain."""
+        if self.fixed is not None:
+            return self.fixed
         if self.code_to_scale is None or codes is None:
             return None
         projected = self.code_to_scale(codes)
         return self.offset + self.gain * F.layer_norm(projected, projected.shape[-1:])
+
+    def fix(self, codes: Float[Tensor, "modules code"] | None) -> None:
+        """Compute the scale of these codes for good; no others count from now on."""
+        self.fixed = self.scale(codes)
+        self.code_to_scale = None
 
     def forward(
         self,
@@ -122,6 +132,11 @@ class ModFFN(nn.Module):
         self.layer_scale = (
             nn.Identity() if layer_scale is None else LayerScale(width, layer_scale)
         )
+
+    def fix(self, codes: Float[Tensor, "modules code"] | None) -> None:
+        """See `ModFC.fix`."""
+        self.expand.fix(codes)
+        self.contract.fix(codes)
 
     def forward(
         self,

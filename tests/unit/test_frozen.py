@@ -1,0 +1,167 @@
+"""A frozen circuit is the live one, with less to compute."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nacs.attentive import (
+    AttentiveCircuit,
+    drop_modules,
+    eliminate_edges,
+    freeze,
+    presets,
+)
+from nacs.attentive.frozen import linked_together
+from nacs.models import count_parameters
+from nacs.tokenizers import TokenizerConfig
+
+WIRINGS = ("paper", "released", "relay")
+TINY = 1e-12
+"""Float64 rounding of a circuit this small; measured differences are below 2e-16."""
+
+
+def circuit(wiring="paper", **changes):
+    readers = 6 if wiring == "relay" else 0
+    sizes = replace(presets.tiny(), wiring=wiring, readers=readers, **changes)
+    model = AttentiveCircuit(sizes).eval()
+    with torch.no_grad():  # codes and biases that are not near their start
+        for values in model.parameters():
+            values += 0.3 * torch.randn_like(values)
+    return model
+
+
+def images(count=3):
+    return torch.randn(count, 1, 8, 8)
+
+
+def surgeries(model):
+    yield model
+    yield drop_modules(model, 7)
+    yield eliminate_edges(model, 0.6)
+    yield eliminate_edges(drop_modules(model, 9), 0.3)
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("evaluation", ["expected", "threshold"])
+def test_the_same_numbers(wiring, evaluation):
+    pictures = images()
+    for model in surgeries(circuit(wiring, evaluation=evaluation)):
+        torch.testing.assert_close(
+            freeze(model)(pictures), model(pictures), rtol=0, atol=TINY
+        )
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_context_fixes_one_circuit_for_many_inputs(wiring):
+    context = TokenizerConfig(kind="series", width=32, features=2)
+    pictures, told = images(), torch.randn(1, 5, 3)
+    keep = torch.tensor([[True, True, True, False, True]])
+    for model in surgeries(circuit(wiring, generator="conditional", context=context)):
+        frozen = freeze(model, told, keep)
+        live = model(
+            pictures, None, told.expand(3, -1, -1), keep.expand(len(pictures), -1)
+        )
+        torch.testing.assert_close(frozen(pictures), live, rtol=0, atol=TINY)
+
+
+def test_padding_is_still_not_read():
+    series = TokenizerConfig(kind="series", width=32, features=2)
+    model = circuit(tokenizer=series)
+    values, keep = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
+    keep[0, 4:] = False
+    values[0, 4:] = torch.nan
+    frozen = freeze(model)
+    torch.testing.assert_close(
+        frozen(values, keep), model(values, keep), rtol=0, atol=TINY
+    )
+    torch.testing.assert_close(
+        frozen(values[:1], keep[:1]), frozen(values[:1, :4]), rtol=0, atol=TINY
+    )
+
+
+@pytest.mark.parametrize("graph", ["learned", "complete"])
+@pytest.mark.parametrize("modulated", [True, False])
+@pytest.mark.parametrize("edge_heads", [1, 2])
+def test_every_kind_of_layer(graph, modulated, edge_heads):
+    model = circuit(
+        graph=graph, modulated=modulated, edge_heads=edge_heads, layer_scale=0.5
+    )
+    pictures = images()
+    torch.testing.assert_close(
+        freeze(model)(pictures), model(pictures), rtol=0, atol=TINY
+    )
+
+
+def test_the_live_model_stays_as_it_is():
+    model = circuit().train()
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    frozen = freeze(model)
+    assert model.training
+    assert not frozen.training
+    assert model.state_dict().keys() == before.keys()
+    assert all(p.requires_grad for p in model.read_in.parameters())
+    assert not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_nothing_of_codes_and_signatures_is_computed_again():
+    model = circuit()
+    frozen = freeze(model)
+    names = [name for name, _ in frozen.named_parameters()]
+    assert not [n for n in names if "code_to_scale" in n or "generator" in n]
+    assert count_parameters(frozen) < count_parameters(model)
+    with torch.no_grad():  # what is left of signatures cannot matter
+        for layer in frozen.propagators:
+            layer.attention.links.bandwidth.fill_(1e-9)
+        frozen.read_in.attention.query.linear.weight.zero_()
+        frozen.read_out.attention.query.linear.weight.zero_()
+    pictures = images()
+    torch.testing.assert_close(frozen(pictures), model(pictures), rtol=0, atol=TINY)
+
+
+def test_a_frozen_circuit_is_saved_and_loaded():
+    model = circuit()
+    weights = freeze(model).state_dict()
+    other = freeze(circuit())
+    other.load_state_dict(weights)
+    pictures = images()
+    torch.testing.assert_close(other(pictures), model(pictures), rtol=0, atol=TINY)
+
+
+def test_linked_modules_lie_together():
+    chain = torch.randperm(24)
+    edges = torch.eye(24, dtype=torch.bool)
+    edges[chain[:-1], chain[1:]] = edges[chain[1:], chain[:-1]] = True
+    order = linked_together(edges)
+    assert sorted(order.tolist()) == list(range(24))
+    row, column = edges[order][:, order].nonzero(as_tuple=True)
+    assert (row - column).abs().max() == 1
+
+
+@pytest.mark.parametrize("generator", ["unconditional", "conditional"])
+def test_surgery_is_over(generator):
+    model = eliminate_edges(drop_modules(circuit(generator=generator), 9), 0.7)
+    context = images(1)
+    frozen = freeze(model, context)
+    left = frozen.config
+    assert (left.modules, left.kept, left.edges_removed) == (9, 0, 0)
+    kernel = frozen.propagators[0].attention.fixed_kernel
+    again = linked_together(kernel.isfinite())
+
+    def reach(finite):
+        row, column = finite.nonzero(as_tuple=True)
+        return (row - column).abs().max()
+
+    assert reach(kernel.isfinite()) <= reach(kernel.isfinite()[again][:, again])
+    shuffled = model.design(*model.tokenizer(context)).edges.reshape(9, 9)
+    assert reach(kernel.isfinite()) < reach(shuffled)
+
+
+def test_what_cannot_be_frozen_says_why():
+    with pytest.raises(ValueError, match="sampled cannot be frozen"):
+        freeze(circuit(evaluation="sample"))
+    model = circuit(generator="conditional")
+    with pytest.raises(ValueError, match="for one context, got none"):
+        freeze(model)
+    with pytest.raises(ValueError, match="for one context, got 3"):
+        freeze(model, images(3))
