@@ -106,7 +106,7 @@ TASKS = {
     "activity": Task(source="arem_activity.npz", window=96, epochs=40, batch=16),
     "engines": Task(source="cmapss_FD001.npz", score="rmse", epochs=10),
     "bearings": Task(source="bearing_rul_features.npz", score="rmse", epochs=10),
-    "event-mnist": Task(epochs=12, samples=2000),
+    "event-mnist": Task(epochs=12, samples=2000, rates=(3e-3, 1e-2)),
     "physionet": Task(
         source="physionet2012_set_a.npz",
         test="physionet2012_set_b.npz",
@@ -114,6 +114,7 @@ TASKS = {
         length=128,
         samples=2000,
         epochs=8,
+        rates=(3e-3, 1e-2),
     ),
 }
 
