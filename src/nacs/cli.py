@@ -1,4 +1,4 @@
-"""The command line: `nacs train | evaluate | predict | prune | describe | data | demo`.
+"""The command line: `nacs VERB`, a file of `nacs.verbs` each.
 
 torch is imported by the verbs, not here, so that `nacs --help` is quick.
 """
@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure a trained run on its test split",
     "predict": "class probabilities for files, as CSV or JSON",
     "prune": "drop modules or edges of a trained run and save the smaller one",
+    "export": "write a trained run as one file for torch.export.load",
     "describe": "configuration, parameters, multiply-adds and density",
     "data": "list the data sets known by name",
     "demo": "train, evaluate and shrink a circuit on real digits",

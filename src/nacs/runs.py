@@ -43,11 +43,12 @@ __all__ = [
     "whole_folder",
     "write_json",
     "write_metrics",
+    "written",
 ]
 
 
 @contextmanager
-def _written(path: Path) -> Generator[Path, None, None]:
+def written(path: Path) -> Generator[Path, None, None]:
     """A temporary place that becomes `path` once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -76,7 +77,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         UserError: If the disk is full or the folder cannot be written.
     """
-    with _written(path) as beside:
+    with written(path) as beside:
         beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
@@ -86,7 +87,7 @@ def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: If the disk is full or the folder cannot be written.
     """
-    with _written(path) as beside:
+    with written(path) as beside:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         beside.write_text(lines, encoding="utf-8")
 
@@ -120,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, in one step."""
-    with _written(path) as beside:
+    with written(path) as beside:
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside
         )

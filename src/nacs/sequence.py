@@ -192,7 +192,7 @@ class SequenceModel(nn.Module):
             return times if keep is None else times.masked_fill(~keep, 0)
         count = tokens.shape[1]
         place = torch.arange(count, device=tokens.device, dtype=tokens.dtype)
-        return place.expand(len(tokens), count)
+        return place.expand(tokens.shape[0], count)
 
     def _pool(
         self, tokens: Float[Tensor, "batch tokens width"], keep: Tensor | None
@@ -207,4 +207,4 @@ class SequenceModel(nn.Module):
             return total / alive.sum(1).clamp(min=1)
         place = torch.arange(keep.shape[1], device=keep.device)
         last = (place * keep).max(-1).values
-        return tokens[torch.arange(len(tokens), device=tokens.device), last]
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), last]

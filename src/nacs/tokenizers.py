@@ -186,7 +186,7 @@ class ConvStem(nn.Module):
         """Tokens row by row."""
         _check_image(inputs, self.config)
         features = self.features(inputs)
-        positions = self.positions.expand(len(inputs), *self.positions.shape)
+        positions = self.positions.expand(inputs.shape[0], *self.positions.shape)
         return torch.cat([features, positions], 1).flatten(2).mT, keep
 
 
@@ -211,7 +211,7 @@ class Patches(nn.Module):
         """Tokens row by row."""
         _check_image(inputs, self.config)
         patches = self.embed(inputs).flatten(2).mT
-        positions = self.positions.expand(len(inputs), *self.positions.shape)
+        positions = self.positions.expand(inputs.shape[0], *self.positions.shape)
         return torch.cat([patches, positions], -1), keep
 
 
@@ -276,7 +276,9 @@ class Bytes(nn.Module):
             raise ValueError(f"expected integer symbols, got {inputs.dtype}.")
         if keep is not None:
             inputs = inputs.masked_fill(~keep, 0)
-        if not inputs.is_meta and inputs.numel():
+        # Neither a shape alone nor a program being traced has values to look at.
+        known = not (inputs.is_meta or torch.compiler.is_compiling())
+        if known and inputs.numel():
             low, high = inputs.min().item(), inputs.max().item()
             if low < 0 or high >= self.symbols:
                 raise ValueError(

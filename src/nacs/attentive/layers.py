@@ -170,7 +170,7 @@ class ReadInAttention(nn.Module):
             codes: The modules'.
             keep: False where a token is not there.
         """
-        asked = asked.expand(len(tokens), *asked.shape[-2:])
+        asked = asked.expand(tokens.shape[0], *asked.shape[-2:])
         # The flash kernel on the processor needs a head axis.
         pooled = F.scaled_dot_product_attention(
             asked.unsqueeze(1),

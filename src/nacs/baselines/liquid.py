@@ -47,5 +47,5 @@ class Liquid(nn.Module):
         # LTC divides by a span of 0.
         waited = since_before(times).clamp(min=1e-3).unsqueeze(-1)
         waited = waited.expand(-1, -1, self.width)
-        start = tokens.new_zeros(len(tokens), self.width)
+        start = tokens.new_zeros(tokens.shape[0], self.width)
         return self.cell(tokens, start, timespans=waited)[0]

@@ -69,7 +69,7 @@ class OdeRecurrent(nn.Module):
         keep: Bool[Tensor, "batch tokens"] | None = None,  # noqa: ARG002
     ) -> Float[Tensor, "batch tokens width"]:
         """The memory after every token."""
-        state = tokens.new_zeros(len(tokens), self.width)
+        state = tokens.new_zeros(tokens.shape[0], self.width)
         span = tokens.new_tensor([0.0, 1.0])
         heard = tokens if self.jump is not None else self.hear(tokens)
         # In a CT-RNN a token acts for a while, at least a moment.

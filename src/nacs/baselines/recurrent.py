@@ -81,7 +81,7 @@ class PhasedLSTM(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         """The memory after every token."""
         opened = self.openness(times).unbind(1)
-        state = cell = tokens.new_zeros(len(tokens), tokens.shape[-1])
+        state = cell = tokens.new_zeros(tokens.shape[0], tokens.shape[-1])
         states: list[Tensor] = []
         for token, k in zip(tokens.unbind(1), opened, strict=True):
             new_state, new_cell = self.cell(token, (state, cell))
