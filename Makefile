@@ -6,7 +6,9 @@ export OMP_NUM_THREADS ?= 2
 
 .PHONY: setup demo check format test shapes bench reproduce docs
 
-setup: .venv/.stamp
+NATIVE := src/nacs/native
+
+setup: .venv/.stamp $(NATIVE)/built.json
 
 .venv/.stamp: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "nacs needs Python 3.11 or newer"; exit 2; }
@@ -14,6 +16,10 @@ setup: .venv/.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# Without a C compiler nothing is made, and torch does the work (docs/adr/0009).
+$(NATIVE)/built.json: .venv/.stamp $(wildcard $(NATIVE)/*.c $(NATIVE)/*.h)
+	$(BIN)/python -m nacs.native
 
 demo: setup
 	$(BIN)/nacs demo

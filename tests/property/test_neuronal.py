@@ -17,7 +17,7 @@ from nacs.neuronal import (
     neuronal_model,
     presets,
 )
-from nacs.neuronal.pairs import LARGEST, gather, key_spacing, top_k
+from nacs.neuronal.pairs import LARGEST, gather, key_spacing, plain_top_k, top_k
 from nacs.neuronal.sparse import MaskedLinear
 
 SMALL = NeuronalConfig(width=8, heads=2, top_k=3, inter=8, command=4)
@@ -279,7 +279,7 @@ def test_selection_in_parts_is_selection_at_once(masked, monkeypatch):
     wanted = scores.topk(4)
     for most in (1, 100, 10**6):
         monkeypatch.setitem(LARGEST, "cpu", most)
-        found = top_k(queries, keys, allowed, 4)
+        found = plain_top_k(queries, keys, allowed, 4)
         best = scores.gather(-1, found.chosen).sort(descending=True).values
         assert_close(best, wanted.values)
         if masked:

@@ -141,8 +141,16 @@ class NeuronalAttention(nn.Module):
         told, heard, dense = self.tell(k, v), [], []
         for here in _parts(q, k):
             if blocks is None:
-                mask = self._mask(here, q, k, keep, allowed)
-                pairs = top_k(q[:, :, here], k, mask, self.config.top_k)
+                pairs = top_k(
+                    q[:, :, here],
+                    k,
+                    None if allowed is None else allowed[:, None, here],
+                    self.config.top_k,
+                    keep=keep,
+                    causal=self.config.causal,
+                    window=self.config.window,
+                    first=here.start,
+                )
             else:
                 pairs = Pairs(*(x[:, :, here] for x in blocks if x is not None))
             asked = None if query_times is None else query_times[:, here]
@@ -300,28 +308,6 @@ class NeuronalAttention(nn.Module):
             blocks=config.blocks,
             causal=config.causal,
         )
-
-    def _mask(
-        self,
-        here: slice,
-        q: Tensor,
-        k: Tensor,
-        keep: Tensor | None,
-        allowed: Tensor | None,
-    ) -> Tensor | None:
-        """True where these queries may see a key: (batch 1 queries keys), or None."""
-        mask = None if allowed is None else allowed[:, None, here]
-        if keep is not None:
-            mask = keep[:, None, None] if mask is None else mask & keep[:, None, None]
-        if self.config.causal:
-            places = (torch.arange(x.shape[2], device=x.device) for x in (q, k))
-            asking, asked = places
-            ago = asking[here, None] - asked
-            seen = ago >= 0
-            if self.config.window:
-                seen = seen & (ago < self.config.window)
-            mask = seen[None, None] if mask is None else mask & seen
-        return mask
 
     def _check(
         self,

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from nacs.native.calls import select, usable
+
 __all__ = [
     "SHORTEST",
     "Pairs",
@@ -20,7 +22,9 @@ __all__ = [
     "gather",
     "key_spacing",
     "masked_softmax",
+    "plain_top_k",
     "recall",
+    "seen",
     "top_k",
     "top_k_by_blocks",
 ]
@@ -36,29 +40,80 @@ class Pairs(NamedTuple):
     """False where a position only fills up; None where all count."""
 
 
-@torch.no_grad()
 def top_k(
     queries: Float[Tensor, "batch heads queries head_width"],
     keys: Float[Tensor, "batch heads keys head_width"],
     allowed: Bool[Tensor, "#batch #heads #queries #keys"] | None,
     pairs: int,
+    *,
+    keep: Bool[Tensor, "batch keys"] | None = None,
+    causal: bool = False,
+    window: int = 0,
+    first: int = 0,
 ) -> Pairs:
     """The `pairs` best keys of every query by q · k, exactly.
 
-    Positions have no gradient, so training costs no T² work on the way back.
+    Positions have no gradient, so training costs no T² work on the way back. Compiled
+    code does it where there is some (`nacs.native`) and `allowed` is None.
 
     Args:
         queries: q.
         keys: k.
         allowed: True where a query may see a key; None where all may.
         pairs: How many; 0 for all keys.
+        keep: False where a key is padding.
+        causal: Whether a query sees no later key.
+        window: Keys a causal query sees, its own the last; 0 for all.
+        first: Query i stands at key `first` + i.
     """
-    if pairs == 0 or pairs >= keys.shape[-2]:
-        return Pairs(None, allowed)
+    some = 0 < pairs < keys.shape[-2]
+    if some and allowed is None and usable(queries, keys):
+        chosen, alive = select(
+            queries.detach(), keys.detach(), keep, pairs, causal, window, first
+        )
+        return Pairs(chosen, alive if causal or keep is not None else None)
+    mask = seen(queries, keys, allowed, keep, causal=causal, window=window, first=first)
+    return plain_top_k(queries, keys, mask, pairs) if some else Pairs(None, mask)
+
+
+def seen(
+    queries: Float[Tensor, "batch heads queries head_width"],
+    keys: Float[Tensor, "batch heads keys head_width"],
+    allowed: Bool[Tensor, "#batch #heads #queries #keys"] | None,
+    keep: Bool[Tensor, "batch keys"] | None,
+    *,
+    causal: bool,
+    window: int,
+    first: int,
+) -> Bool[Tensor, "#batch #heads #queries #keys"] | None:
+    """True where queries may see keys, from all that says so; None where all may."""
+    mask = allowed
+    if keep is not None:
+        mask = keep[:, None, None] if mask is None else mask & keep[:, None, None]
+    if causal:
+        asking, asked = (
+            torch.arange(x.shape[2], device=x.device) for x in (queries, keys)
+        )
+        ago = first + asking[:, None] - asked
+        near = ago >= 0
+        if window:
+            near = near & (ago < window)
+        mask = near[None, None] if mask is None else mask & near
+    return mask
+
+
+@torch.no_grad()
+def plain_top_k(
+    queries: Float[Tensor, "batch heads queries head_width"],
+    keys: Float[Tensor, "batch heads keys head_width"],
+    allowed: Bool[Tensor, "#batch #heads #queries #keys"] | None,
+    pairs: int,
+) -> Pairs:
+    """`top_k` in torch: for any mask and device, and the reference."""
     size = (*queries.shape[:-1], keys.shape[-2])
-    seen = None if allowed is None else allowed.expand(size).flatten(0, 1)
+    mask = None if allowed is None else allowed.expand(size).flatten(0, 1)
     chosen = queries.new_empty((*size[:3], pairs), dtype=torch.long).flatten(0, 1)
-    alive = None if seen is None else torch.empty_like(chosen, dtype=torch.bool)
+    alive = None if mask is None else torch.empty_like(chosen, dtype=torch.bool)
     rows = max(1, LARGEST.get(queries.device.type, 2**26) // keys.shape[-2])
     for part, (q, k) in enumerate(
         zip(queries.flatten(0, 1), keys.flatten(0, 1), strict=True)
@@ -66,8 +121,8 @@ def top_k(
         for start in range(0, len(q), rows):
             here = slice(start, start + rows)
             scores = q[here] @ k.mT
-            if seen is not None and alive is not None:
-                scores.masked_fill_(~seen[part, here], -math.inf)
+            if mask is not None and alive is not None:
+                scores.masked_fill_(~mask[part, here], -math.inf)
             best, chosen[part, here] = scores.topk(pairs, sorted=False)
             if alive is not None:
                 alive[part, here] = best > -math.inf
@@ -76,7 +131,7 @@ def top_k(
 
 
 LARGEST = {"cpu": 2**18}
-"""Scores that `top_k` holds at a time on a device: a processor's cache is small."""
+"""Scores `plain_top_k` holds at a time on a device: a processor's cache is small."""
 
 
 @torch.no_grad()

@@ -1,0 +1,186 @@
+/* Vectors of REAL as wide as the instruction set has them, and functions on them. */
+
+#define V NAME(V)
+#define I NAME(I)
+#undef LANES
+#define LANES ((int64_t)(BYTES / sizeof(REAL)))
+
+typedef REAL V __attribute__((vector_size(BYTES), may_alias));
+typedef WHOLE I __attribute__((vector_size(BYTES), may_alias));
+typedef V NAME(Loose) __attribute__((aligned(sizeof(REAL))));
+
+#define LOAD(from) (*(const V *)(from))
+#define STORE(to, value) (*(V *)(to) = (value))
+#define LOAD_ANY(from) (*(const NAME(Loose) *)(from))
+#define STORE_ANY(to, value) (*(NAME(Loose) *)(to) = (value))
+
+INLINE V NAME(all)(REAL x) { return x - (V){0}; }
+
+INLINE V NAME(blend)(I where, V yes, V no) {
+    return (V)((where & (I)yes) | (~where & (I)no));
+}
+
+/* a where a > b, else b: a NaN in b stays, one in a does not. */
+INLINE V NAME(larger)(V a, V b) {
+#if defined(DOUBLE) && BYTES == 64
+    return (V)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(DOUBLE) && BYTES == 32
+    return (V)_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(DOUBLE) && defined(__SSE2__)
+    return (V)_mm_max_pd((__m128d)a, (__m128d)b);
+#elif BYTES == 64
+    return (V)_mm512_max_ps((__m512)a, (__m512)b);
+#elif BYTES == 32
+    return (V)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (V)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return NAME(blend)(a > b, a, b);
+#endif
+}
+
+INLINE V NAME(smaller)(V a, V b) { return -NAME(larger)(-a, -b); }
+
+/* One bit a lane: 0 where a < b, so 1 where a is NaN. */
+INLINE unsigned NAME(not_less)(V a, V b) {
+#if defined(DOUBLE) && BYTES == 64
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NLT_UQ);
+#elif defined(DOUBLE) && BYTES == 32
+    return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_NLT_UQ));
+#elif defined(DOUBLE) && defined(__SSE2__)
+    return _mm_movemask_pd(_mm_cmpnlt_pd((__m128d)a, (__m128d)b));
+#elif BYTES == 64
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ);
+#elif BYTES == 32
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLT_UQ));
+#elif defined(__SSE2__)
+    return _mm_movemask_ps(_mm_cmpnlt_ps((__m128)a, (__m128)b));
+#else
+    unsigned bits = 0;
+    for (int64_t l = 0; l < LANES; l++) bits |= (unsigned)!(a[l] < b[l]) << l;
+    return bits;
+#endif
+}
+
+INLINE REAL NAME(total)(V x) {
+#if defined(DOUBLE) && BYTES == 64
+    return _mm512_reduce_add_pd((__m512d)x);
+#elif BYTES == 64
+    return _mm512_reduce_add_ps((__m512)x);
+#else
+    REAL sum = 0;
+    for (int64_t l = 0; l < LANES; l++) sum += x[l];
+    return sum;
+#endif
+}
+
+#undef MAGIC
+#undef MANTISSA
+#undef LARGEST
+#undef LOWEST
+#undef HIGHEST
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef SQRT_HALF_BITS
+#if defined(DOUBLE)
+#define MAGIC 0x1.8p52
+#define MANTISSA 52
+#define LARGEST 0x1.fffffffffffffp1023
+#define LOWEST (-708.0)
+#define HIGHEST 709.0
+#define LN2_HIGH 6.93145751953125E-1
+#define LN2_LOW 1.42860682030941723212E-6
+#define SQRT_HALF_BITS 0x3fe6a09e667f3bcdLL
+static const double NAME(exponential)[] = {
+    1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
+    1.0 / 362880.0, 1.0 / 40320.0, 1.0 / 5040.0, 1.0 / 720.0,
+    1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5,
+};
+static const double NAME(artanh)[] = {
+    1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+    1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,
+};
+#else
+#define MAGIC 0x1.8p23f
+#define MANTISSA 23
+#define LARGEST 0x1.fffffep127f
+#define LOWEST (-87.0f)
+#define HIGHEST 88.0f
+#define LN2_HIGH 0.693359375f
+#define LN2_LOW (-2.12194440e-4f)
+#define SQRT_HALF_BITS 0x3f3504f3
+static const float NAME(exponential)[] = {  /* cephes, expf */
+    1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+    4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f,
+};
+static const float NAME(artanh)[] = {
+    1.0f / 11, 1.0f / 9, 1.0f / 7, 1.0f / 5, 1.0f / 3,
+};
+#endif
+#undef TERMS
+#define TERMS(series) ((int)(sizeof(series) / sizeof(series[0])))
+
+/* e^x = scale (1 + more), with |more| < 0.42. NaN stays NaN. */
+INLINE V NAME(exp_parts)(V x, V *scale) {
+    x = NAME(smaller)(NAME(all)(HIGHEST), NAME(larger)(NAME(all)(LOWEST), x));
+    V shifted = x * (REAL)1.44269504088896340736 + (REAL)MAGIC;
+    V whole = shifted - (REAL)MAGIC;
+    V r = x - whole * (REAL)LN2_HIGH - whole * (REAL)LN2_LOW;
+    *scale = (V)(((I)shifted << MANTISSA) + (I)NAME(all)(1));
+    V sum = NAME(all)(NAME(exponential)[0]);
+    for (int n = 1; n < TERMS(NAME(exponential)); n++)
+        sum = sum * r + NAME(exponential)[n];
+    return r + r * r * sum;
+}
+
+INLINE V NAME(exp)(V x) {
+    V scale, more = NAME(exp_parts)(x, &scale);
+    return scale + scale * more;
+}
+
+INLINE V NAME(expm1)(V x) {
+    V scale, more = NAME(exp_parts)(x, &scale);
+    return scale * more + (scale - 1);
+}
+
+/* ln(1 + y), y >= 0. */
+INLINE V NAME(log1p)(V y) {
+    V u = 1 + y;
+    I power = ((I)u - (WHOLE)SQRT_HALF_BITS) >> MANTISSA;
+    V m = (V)((I)u - (power << MANTISSA));
+    V e = (V)(power + (I)NAME(all)(MAGIC)) - (REAL)MAGIC;
+    V s = (m - 1) / (m + 1), square = s * s;
+    V sum = NAME(all)(NAME(artanh)[0]);
+    for (int n = 1; n < TERMS(NAME(artanh)); n++) sum = sum * square + NAME(artanh)[n];
+    V log = 2 * (s + s * square * sum) + e * (REAL)LN2_LOW + (y - (u - 1)) / u;
+    return log + e * (REAL)LN2_HIGH;
+}
+
+INLINE V NAME(sigmoid)(V x) { return 1 / (1 + NAME(exp)(-x)); }
+
+/* As torch has it: x itself above 20. */
+INLINE V NAME(softplus)(V x) {
+    V soft = NAME(log1p)(NAME(exp)(NAME(smaller)(NAME(all)(20), x)));
+    return NAME(blend)(x > 20, x, soft);
+}
+
+/* x sigmoid(x), and its derivative unless NULL. */
+INLINE V NAME(silu)(V x, REAL *slope) {
+    V s = NAME(sigmoid)(x), y = x * s;
+    if (slope) STORE(slope, s + y * (1 - s));
+    return y;
+}
+
+/* What the tests ask: 0 exp, 1 expm1, 2 log1p, 3 sigmoid, 4 softplus, 5 silu. */
+EXPORT void NAME(apply)(int64_t which, const REAL *from, REAL *to, int64_t vectors) {
+    for (int64_t n = 0; n < vectors * LANES; n += LANES) {
+        V x = LOAD_ANY(from + n), y = x;
+        if (which == 0) y = NAME(exp)(x);
+        if (which == 1) y = NAME(expm1)(x);
+        if (which == 2) y = NAME(log1p)(x);
+        if (which == 3) y = NAME(sigmoid)(x);
+        if (which == 4) y = NAME(softplus)(x);
+        if (which == 5) y = NAME(silu)(x, NULL);
+        STORE_ANY(to + n, y);
+    }
+}
