@@ -3,17 +3,18 @@
 Run:  python benchmarks/rivals_table.py japanese-vowels       (or any other task)
 
 Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
-it stopped, a finished one is not trained again. Every model is brought to one
+it stopped; a row is kept as long as the task stays as it is. Every model is brought to one
 number of parameters by the width of its feed-forward networks: that of the model that
 has most when its own are 8 wide.
 """
 
 import argparse
+import json
 import math
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,12 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
     splits = {seed: load(name, folder, seed) for seed in task.seeds}
     wanted = common(task, splits[0])
     path = ROOT / "docs" / "results" / f"{name}.json"
-    rows: dict[str, Any] = {}
+    how = json.loads(json.dumps({**asdict(task), "parameters": wanted}))
+    before = read_json(path) if path.exists() else {}
+    rows: dict[str, Any] = before["models"] if before.get("task") == how else {}
     for model in models or task.models:
+        if model in rows:
+            continue
         seen = {
             s: times_alone(d) if model == "times alone" else d
             for s, d in splits.items()
@@ -169,9 +174,9 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
             f"at {runs.rate}, {rows[model]['seconds']:.0f} s",
             flush=True,
         )
-        how = {"command": f"python benchmarks/rivals_table.py {name}"}
-        how |= {"epochs": task.epochs, "seeds": len(task.seeds), **provenance()}
-        write_json(path, how | {"models": rows})
+        command = f"python benchmarks/rivals_table.py {name}"
+        found = {"command": command, "task": how, **provenance(), "models": rows}
+        write_json(path, found)
 
 
 def main() -> None:
