@@ -3,9 +3,9 @@
 Run:  python benchmarks/rivals_table.py japanese-vowels       (or any other task)
 
 Writes docs/results/NAME.json, a row as each model is done. A killed run goes on where
-it stopped; a row is kept as long as the task stays as it is. Every model is brought to one
-number of parameters by the width of its feed-forward networks: that of the model that
-has most when its own are 8 wide.
+it stopped; a row is kept as long as the task stays as it is. Every model is brought to
+one number of parameters by the width of its feed-forward networks: that of the model
+that has most when its own are 8 wide.
 """
 
 import argparse
