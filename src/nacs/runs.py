@@ -215,6 +215,7 @@ def provenance() -> dict[str, Any]:
     import numpy as np
 
     from nacs import __version__
+    from nacs.native import level
 
     try:
         revision = subprocess.run(
@@ -236,6 +237,7 @@ def provenance() -> dict[str, Any]:
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "threads": torch.get_num_threads(),
+        "compiled": level(),
         "revision": revision or None,
     }
 
