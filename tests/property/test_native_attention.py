@@ -36,7 +36,7 @@ def weighted(out, weights):
 
 
 def summed(out, _):
-    """One whose gradient is a single number with strides of 0."""
+    """One that asks nothing of the weights."""
     return out.sum()
 
 
@@ -212,6 +212,15 @@ def call_of(layer, times):
 def test_it_is_an_operation_of_torch():
     """Gradients, shapes and strides without data, nothing written over."""
     torch.library.opcheck(attend, call_of(built(horizon="elapsed"), series(2, 20)[1]))
+
+
+def test_a_gradient_may_be_one_number_with_strides_of_0():
+    rows, *rest = call_of(built(horizon="elapsed"), series(2, 20)[1])
+    out, _ = attend(rows, *rest)
+    assert_close(
+        torch.autograd.grad(out.sum(), rows, retain_graph=True),
+        torch.autograd.grad((out * torch.ones_like(out)).sum(), rows),
+    )
 
 
 def test_a_layer_compiles_as_one_graph():
