@@ -2,7 +2,9 @@
 
 Run:  make bench       (one thread; processor time; rounds in which all take turns)
 Sizes of the issue: 64 channels, 4 heads, 8 keys a query, batch 1. A layer whose fast
-path does not agree with its plain form in float64 is not timed.
+path does not agree with its plain form in float64, forward and backward, is not timed.
+Needs the compiled code (`python -m nacs.native`) to say how fast that is; which was
+used stands beside each result, `off` for none.
 """
 
 import math
@@ -66,10 +68,10 @@ def layer(name):
     return lambda tokens, times: made(tokens, query_times=times)[0]
 
 
-def case(count):
+def case(count, batch=1):
     torch.manual_seed(0)
-    tokens = torch.randn(1, count, WIDTH)
-    return tokens, torch.rand(1, count).cumsum(1) / count
+    tokens = torch.randn(batch, count, WIDTH)
+    return tokens, torch.rand(batch, count).cumsum(1) / count
 
 
 def forward(call, tokens, times):
@@ -123,11 +125,16 @@ def plain(made, tokens):
 
 
 def agree():
-    """The largest difference from the pair-by-pair form in float64."""
+    """The largest difference from the pair-by-pair form in float64, gradients too."""
     torch.manual_seed(0)
     made = NeuronalAttention(replace(NeuronalConfig(), top_k=5)).double()
-    tokens = torch.randn(1, 40, WIDTH, dtype=torch.float64)
-    return (made(tokens)[0][0] - plain(made, tokens)).abs().max().item()
+    tokens = torch.randn(1, 40, WIDTH, dtype=torch.float64).requires_grad_()
+    learned = [tokens, *made.parameters()]
+    found = [
+        [out, *torch.autograd.grad(out.square().sum(), learned)]
+        for out in (made(tokens)[0][0], plain(made, tokens))
+    ]
+    return max((a - b).abs().max().item() for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("count", [1024])
@@ -155,6 +162,24 @@ def test_beside_rivals(count):
             )
 
 
+@pytest.mark.parametrize(("count", "batch"), [(4096, 1), (1024, 32)])
+def test_at_scale(count, batch):
+    error = agree()
+    assert error < 1e-10
+    calls = {name: layer(name) for name in ("neuronal", "top-k softmax", "sdpa")}
+    given = case(count, batch)
+    for how, act in (("forward", forward), ("forward and backward", both)):
+        seconds, ratios = interleaved(
+            {n: lambda c=c, a=act: a(c, *given) for n, c in calls.items()}, 5
+        )
+        over = {n: 1 / r for n, r in ratios.items()}
+        record(
+            "neuronal",
+            f"T = {count}, batch {batch}, {how}, {', '.join(calls)}",
+            {"seconds": seconds, "time_over_neuronal": over, "error": error},
+        )
+
+
 def peak_bytes(name, count):
     """What forward and backward add to the resident memory of a fresh process."""
     torch.set_num_threads(1)
@@ -172,11 +197,17 @@ def test_peak_memory():
     for name in ("neuronal", "neuronal, authors' circuit", "sdpa", "torch-nac"):
         with context.Pool(1) as pool:
             memory[name] = pool.apply(peak_bytes, (name, 1024))
+    with context.Pool(1) as pool:
+        longest = pool.apply(peak_bytes, ("neuronal", 65536))
     ratios = {name: memory["torch-nac"] / each for name, each in memory.items()}
     record(
         "neuronal",
         "T = 1024, peak bytes, forward and backward",
-        {"peak_bytes": memory, "torch_nac_over": ratios},
+        {
+            "peak_bytes": memory,
+            "torch_nac_over": ratios,
+            "peak_bytes_of_neuronal_at_65536": longest,
+        },
     )
 
 

@@ -216,6 +216,7 @@ def provenance() -> dict[str, Any]:
     import numpy as np
 
     from nacs import __version__
+    from nacs.native import level
 
     try:
         revision = subprocess.run(
@@ -237,6 +238,7 @@ def provenance() -> dict[str, Any]:
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "threads": torch.get_num_threads(),
+        "compiled": level(),
         "revision": revision or None,
     }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nacs import native
 from nacs.attentive.priors import graphon
 from nacs.cli import main
 from nacs.data import load
@@ -131,6 +132,8 @@ def test_describe(trained, capsys):
     text = said(capsys, "describe", "tiny-imagenet", "--model", "perceiver", "--json")
     assert json.loads(text)["parameters"] == 23_011_240
     assert "perceiver" in said(capsys, "describe", "--models")
+    text = said(capsys, "describe", "tiny", "--model", "neuronal", "--json")
+    assert json.loads(text)["compiled"] == native.level()
 
 
 def test_data_and_version(capsys):

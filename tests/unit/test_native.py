@@ -103,6 +103,18 @@ def test_a_wish_that_cannot_be_met_is_told(folder, monkeypatch):
         assert native.level() == "off"
 
 
+@compiled
+def test_no_instruction_is_used_that_the_processor_lacks(folder, monkeypatch):
+    """It would end the process."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    copied(folder)
+    assert native.level() == "plain"
+    forget()
+    monkeypatch.setenv(native.WISH, "avx512")
+    with pytest.warns(UserWarning, match="this processor has no avx512"):
+        assert native.level() == "off"
+
+
 def test_the_environment_variable_counts():
     code = "from nacs import native; print(native.level())"
     found = subprocess.run(
@@ -189,4 +201,66 @@ def test_every_instruction_set_selects_the_same(name, dtype, monkeypatch):
         chosen, alive = select(queries, keys, keep, 6, causal, 0, 0)
         best = seen.gather(-1, chosen).masked_fill(~alive, -torch.inf)
         assert_close(best.sort().values, seen.topk(6).values.sort().values)
+    forget()
+
+
+FUNCTIONS = {
+    0: (torch.exp, -80, 80),
+    1: (torch.expm1, -80, 80),
+    2: (torch.log1p, 0, 1e8),
+    3: (torch.sigmoid, -80, 80),
+    4: (torch.nn.functional.softplus, -80, 80),
+    5: (torch.nn.functional.silu, -80, 80),
+}
+WORST = 2.5
+"""Units in the last place by which a function may miss; the worst found is 2.01."""
+
+
+@compiled
+@pytest.mark.parametrize("name", levels())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("which", FUNCTIONS)
+def test_functions_are_right_to_a_few_units_in_the_last_place(
+    name, dtype, which, monkeypatch
+):
+    import ctypes
+
+    monkeypatch.setenv(native.WISH, name)
+    forget()
+    function, low, high = FUNCTIONS[which]
+    near = torch.logspace(-9, 0, 5000)
+    x = torch.cat([torch.linspace(low, high, 9984), near, near[:96] * low / 80])
+    x = torch.cat([x, x[:8] * 0]).to(dtype)[: 15000 // 16 * 16].contiguous()
+    found, suffix = torch.empty_like(x), {4: "f32", 8: "f64"}[x.element_size()]
+    lanes = {"avx512": 64, "avx2": 32, "plain": 16}[name] // x.element_size()
+    getattr(native.library(), f"apply_{suffix}")(
+        ctypes.c_int64(which),
+        ctypes.c_void_p(x.data_ptr()),
+        ctypes.c_void_p(found.data_ptr()),
+        ctypes.c_int64(len(x) // lanes),
+    )
+    wanted = function(x.to(torch.float64) if dtype is torch.float32 else x)
+    unit = torch.finfo(dtype).eps * wanted.abs().clamp(min=torch.finfo(dtype).tiny)
+    assert ((found - wanted).abs() / unit).max() < WORST
+    forget()
+
+
+@compiled
+@pytest.mark.parametrize("name", levels())
+def test_every_instruction_set_attends_the_same(name, monkeypatch):
+    from nacs.neuronal import NeuronalAttention, NeuronalConfig
+
+    layer = NeuronalAttention(NeuronalConfig(width=36, heads=3, horizon="elapsed"))
+    tokens, times = torch.randn(2, 50, 36), torch.rand(2, 50).cumsum(1)
+    found = []
+    for wish in ("off", name):
+        monkeypatch.setenv(native.WISH, wish)
+        forget()
+        assert native.level() == wish
+        layer.zero_grad()
+        out = layer(tokens, query_times=times)[0]
+        out.square().sum().backward()
+        found.append([out, *(p.grad for p in layer.parameters())])
+    for each, wanted in zip(*found, strict=True):
+        assert_close(each, wanted, rtol=1e-10, atol=1e-10)  # another order of sums
     forget()

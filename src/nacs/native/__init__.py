@@ -38,6 +38,8 @@ def level() -> str:
         raise ValueError(
             f"{WISH} must be off or one of {', '.join(FLAGS)}, got '{wish}'."
         )
+    if wish and wish not in _supported():
+        return _without(wish, f"this processor has no {wish}")
     listed = HERE / "built.json"
     if not listed.is_file():
         return _without(wish, "it was not built")

@@ -12,42 +12,48 @@ from torch import Tensor
 
 from nacs.native import library
 
-__all__ = ["select", "usable"]
+__all__ = ["attend", "select", "usable"]
+
+
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 
 
 class View(ctypes.Structure):
     """`View` of native.c."""
 
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("batch", ctypes.c_int64),
-        ("head", ctypes.c_int64),
-        ("row", ctypes.c_int64),
-    )
+    _fields_ = (("data", POINTER), *((n, NUMBER) for n in ("batch", "head", "row")))
 
 
 class Select(ctypes.Structure):
     """`Select` of select.h."""
 
     _fields_ = (
-        ("queries", View),
-        ("keys", View),
-        ("keep", ctypes.c_void_p),
-        ("chosen", ctypes.c_void_p),
-        ("alive", ctypes.c_void_p),
-        *(
-            (name, ctypes.c_int64)
-            for name in (
-                "heads",
-                "count",
-                "asked",
-                "width",
-                "pairs",
-                "causal",
-                "window",
-                "first",
-            )
-        ),
+        *((name, View) for name in ("queries", "keys")),
+        *((name, POINTER) for name in ("keep", "chosen", "alive")),
+        *((name, NUMBER) for name in ("heads", "count", "asked", "width", "pairs")),
+        *((name, NUMBER) for name in ("causal", "window", "first")),
+    )
+
+
+ROWS = ("q", "k", "v", "asking", "asked")
+CIRCUIT = ("command", "bias", "recurrent", "heads_weight", "heads_bias")
+
+
+class Attend(ctypes.Structure):
+    """`Attend` of attend.h."""
+
+    _fields_ = (
+        *((name, View) for name in ROWS),
+        *((name, POINTER) for name in ("chosen", "alive", "query_times", "key_times")),
+        *((name, POINTER) for name in ("pace", "scale", *CIRCUIT)),
+        ("out", View),
+        ("weights", POINTER),
+        *((f"d_{name}", View) for name in ("out", *ROWS)),
+        *((name, POINTER) for name in ("d_weights", "d_shared")),
+        *((name, NUMBER) for name in ("heads", "asked_count", "count", "width")),
+        *((name, NUMBER) for name in ("pairs", "inter", "commands")),
+        *((name, NUMBER) for name in ("circuit", "from_score")),
+        ("shrink", ctypes.c_double),
     )
 
 
@@ -111,7 +117,8 @@ def select(
         window,
         first,
     )
-    _in_parts("select", queries.dtype, call, batch * heads)
+    read = [queries, keys, chosen, alive, *([] if keep is None else [keep])]
+    _in_parts("select", call, batch * heads, read)
     return chosen, alive
 
 
@@ -132,6 +139,172 @@ def _select_like(
     )
 
 
+@torch.library.custom_op("nacs::attend", mutates_args=())
+def attend(
+    rows: list[Tensor],
+    chosen: Tensor,
+    alive: Tensor | None,
+    times: list[Tensor],
+    scale: Tensor | None,
+    circuit: list[Tensor],
+    from_score: bool,
+) -> tuple[Tensor, Tensor]:
+    """Values heard by the queries, and the weights of their pairs.
+
+    Logits are scores q · k / √width, or what the circuit makes of them in closed form.
+    Gradients reach all but times and positions; they have no gradients themselves.
+
+    Args:
+        rows: q, k, v, each (batch, heads, queries or keys, width); with a circuit also
+            what queries and keys send to its inter neurons.
+        chosen: Positions of keys, (batch, heads, queries, pairs).
+        alive: False where a position only fills up.
+        times: Nothing for a horizon of 1, or time stamps of queries and of keys, and
+            the pace of every head: the horizon is |t_query − t_key| · pace.
+        scale: Of the logits of every head; None for 1.
+        circuit: Nothing, or weights and bias of the command neurons, their recurrent
+            weights, weights (2, command) and biases of drive and rate.
+        from_score: Whether the circuit's logits start at the score, or at 0.
+    """
+    call, kept = _attend_call(rows, chosen, alive, times, scale, circuit, from_score)
+    out, weights = _attend_like(rows, chosen, alive, times, scale, circuit, from_score)
+    call.out, call.weights = _view(out), weights.data_ptr()
+    parts = chosen.shape[0] * chosen.shape[1]
+    _in_parts("attend", call, parts, [out, weights, *kept])
+    return out, weights
+
+
+@attend.register_fake
+def _attend_like(
+    rows: list[Tensor],
+    chosen: Tensor,
+    alive: Tensor | None,  # noqa: ARG001
+    times: list[Tensor],  # noqa: ARG001
+    scale: Tensor | None,  # noqa: ARG001
+    circuit: list[Tensor],  # noqa: ARG001
+    from_score: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:
+    return _heads_inside(rows[0]), rows[0].new_empty(chosen.shape)
+
+
+@torch.library.custom_op("nacs::attend_back", mutates_args=())
+def _attend_back(
+    d_out: Tensor,
+    d_weights: Tensor | None,
+    rows: list[Tensor],
+    chosen: Tensor,
+    alive: Tensor | None,
+    times: list[Tensor],
+    scale: Tensor | None,
+    circuit: list[Tensor],
+    from_score: bool,
+) -> list[Tensor]:
+    """Gradients of the rows, then those that all pairs of a head share in one row."""
+    call, kept = _attend_call(rows, chosen, alive, times, scale, circuit, from_score)
+    found = _attend_back_like(
+        d_out, d_weights, rows, chosen, alive, times, scale, circuit, from_score
+    )
+    d_out = _rows(d_out)
+    call.d_out = _view(d_out)
+    if d_weights is not None:
+        d_weights = d_weights.contiguous()
+        kept.append(d_weights)
+        call.d_weights = d_weights.data_ptr()
+    for name, tensor in zip(ROWS, found[:-1], strict=False):
+        setattr(call, f"d_{name}", _view(tensor))
+    call.d_shared = found[-1].data_ptr()
+    parts = chosen.shape[0] * chosen.shape[1]
+    _in_parts("attend_back", call, parts, [d_out, *found, *kept])
+    return found
+
+
+@_attend_back.register_fake
+def _attend_back_like(
+    d_out: Tensor,  # noqa: ARG001
+    d_weights: Tensor | None,  # noqa: ARG001
+    rows: list[Tensor],
+    chosen: Tensor,
+    alive: Tensor | None,  # noqa: ARG001
+    times: list[Tensor],  # noqa: ARG001
+    scale: Tensor | None,  # noqa: ARG001
+    circuit: list[Tensor],
+    from_score: bool,  # noqa: ARG001
+) -> list[Tensor]:
+    n, i = circuit[0].shape if circuit else (0, 0)
+    shared = rows[0].new_empty((*chosen.shape[:2], 4 + n * (3 + i + n)))
+    return [*(_heads_inside(row) for row in rows), shared]
+
+
+def _keep_for_back(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
+    rows, chosen, alive, times, scale, circuit, ctx.from_score = inputs
+    lists = (rows, times, circuit)
+    ctx.sizes = tuple(len(each) for each in lists)
+    ctx.save_for_backward(chosen, alive, scale, *rows, *times, *circuit)
+    ctx.set_materialize_grads(False)
+
+
+def _back(ctx: Any, d_out: Tensor | None, d_weights: Tensor | None) -> tuple[Any, ...]:
+    chosen, alive, scale, *rest = ctx.saved_tensors
+    split = ctx.sizes[0], ctx.sizes[0] + ctx.sizes[1]
+    rows, times, circuit = rest[: split[0]], rest[slice(*split)], rest[split[1] :]
+    if d_out is None:
+        d_out = torch.zeros_like(rows[0])
+    *d_rows, shared = _attend_back(
+        d_out, d_weights, rows, chosen, alive, times, scale, circuit, ctx.from_score
+    )
+    d_times = [None, None, shared[..., 1].sum(0)] if times else []
+    d_scale = None if scale is None else shared[..., 0].sum(0)
+    d_circuit: list[Tensor] = []
+    if circuit:
+        (n, i), whole = circuit[0].shape, shared.sum((0, 1))
+        sizes = (2, 2 * n, n, i * n, n * n)
+        biases, heads, bias, command, recurrent = whole[2:].split(sizes)
+        d_circuit = [
+            command.view(i, n).T,
+            bias,
+            recurrent.view(n, n).T,
+            heads.view(2, n),
+            biases,
+        ]
+    return d_rows, None, None, d_times, d_scale, d_circuit, None
+
+
+attend.register_autograd(_back, setup_context=_keep_for_back)
+
+
+def _attend_call(
+    rows: list[Tensor],
+    chosen: Tensor,
+    alive: Tensor | None,
+    times: list[Tensor],
+    scale: Tensor | None,
+    circuit: list[Tensor],
+    from_score: bool,
+) -> tuple[Attend, list[Tensor]]:
+    """The call, and the tensors it points to, which have to outlive it."""
+    call, kept = Attend(from_score=from_score, circuit=bool(circuit)), []
+    for name, tensor in zip(ROWS, map(_rows, rows), strict=False):
+        setattr(call, name, _view(tensor))
+        kept.append(tensor)
+    numbers = (chosen, alive, *(times or (None,) * 3), scale, *circuit)
+    names = ("chosen", "alive", "query_times", "key_times", "pace", "scale", *CIRCUIT)
+    for name, tensor in zip(names, numbers, strict=False):
+        if tensor is not None:
+            kept.append(tensor.contiguous())
+            setattr(call, name, kept[-1].data_ptr())
+    _, call.heads, call.asked_count, call.pairs = chosen.shape
+    call.count, call.width = rows[1].shape[2:]
+    call.commands, call.inter = circuit[0].shape if circuit else (0, 0)
+    call.shrink = call.width**-0.5
+    return call, kept
+
+
+def _heads_inside(like: Tensor) -> Tensor:
+    """Room for (batch, heads, rows, width) that merges its heads without a copy."""
+    batch, heads, rows, width = like.shape
+    return like.new_empty((batch, rows, heads, width)).transpose(1, 2)
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """The same, with the numbers of a row side by side."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
@@ -141,17 +314,25 @@ def _view(tensor: Tensor) -> View:
     return View(tensor.data_ptr(), *tensor.stride()[:3])
 
 
-def _in_parts(name: str, dtype: torch.dtype, call: Any, parts: int) -> None:
-    """Run a function for every (batch, head), on as many threads as torch has."""
-    act: Callable[..., int] = getattr(library(), f"{name}_{SUFFIX[dtype]}")
+def _in_parts(name: str, call: Any, parts: int, read: list[Tensor]) -> None:
+    """Run a function for every (batch, head), on as many threads as torch has.
+
+    Args:
+        name: Of the function.
+        call: Its arguments.
+        parts: How many.
+        read: The tensors it points to, the first of the type of all numbers. A thread
+            that outlives an interrupted call still needs them.
+    """
+    act: Callable[..., int] = getattr(library(), f"{name}_{SUFFIX[read[0].dtype]}")
     pointer = ctypes.byref(call)
 
-    def one(part: int) -> int:
+    def one(part: int, _: Any = (call, read)) -> int:
         return act(pointer, ctypes.c_int64(part))
 
     threads = min(torch.get_num_threads(), parts)
     run = map if threads == 1 else _pool(threads).map
-    if any(run(one, range(parts))):
+    if sum(run(one, range(parts))):  # waits for all of them
         raise MemoryError(f"no memory for the scratch of nacs.native's {name}.")
 
 

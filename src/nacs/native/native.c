@@ -1,4 +1,4 @@
-/* Selection of keys and the work on pairs, compiled without Python's or torch's headers.
+/* Selection of keys and the work on pairs, without Python's and torch's headers.
 
    One build is for one instruction set (build.py); each holds every function for float
    and for double: the headers below are read once for either. */
@@ -48,7 +48,8 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #define NAME(x) x##_f32
 #include "vector.h"
 #include "select.h"
-
+#include "attend.h"
+#include "back.h"
 #undef REAL
 #undef WHOLE
 #undef NAME
@@ -59,4 +60,5 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #define NAME(x) x##_f64
 #include "vector.h"
 #include "select.h"
-
+#include "attend.h"
+#include "back.h"

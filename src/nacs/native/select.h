@@ -3,7 +3,7 @@
    A tile is as many queries as a vector has lanes. Its scores of a stretch of keys stay
    in the cache; keys are dealt to groups, and the K-th largest of the groups' maxima is
    a bound that at least K keys reach. What reaches it is a candidate, about K + 3 of a
-   stretch, and a heap keeps the best K of those. */
+   stretch, and those are sorted into the best K so far, all lanes at once. */
 
 #define STRETCH 512 /* keys at a time */
 #define BLOCK 8     /* keys whose scores are in registers at a time */
@@ -19,39 +19,6 @@ typedef struct {
     int64_t causal, window, first; /* query i stands at key first + i */
 } Select;
 #endif
-
-typedef struct {
-    REAL *values;
-    int32_t *places;
-} NAME(Heap);
-
-/* The smallest of `size` values on top. */
-INLINE void NAME(sink)(NAME(Heap) heap, int64_t at, int64_t size) {
-    REAL value = heap.values[at];
-    int32_t place = heap.places[at];
-    for (;;) {
-        int64_t child = 2 * at + 1;
-        if (child >= size) break;
-        if (child + 1 < size && heap.values[child + 1] < heap.values[child]) child++;
-        if (heap.values[child] >= value) break;
-        heap.values[at] = heap.values[child];
-        heap.places[at] = heap.places[child];
-        at = child;
-    }
-    heap.values[at] = value;
-    heap.places[at] = place;
-}
-
-/* Put the best `pairs` of `size` in front, the least of them first. */
-static void NAME(best)(NAME(Heap) heap, int64_t size, int64_t pairs) {
-    for (int64_t n = pairs / 2 - 1; n >= 0; n--) NAME(sink)(heap, n, pairs);
-    for (int64_t n = pairs; n < size; n++) {
-        if (!(heap.values[n] > heap.values[0])) continue;
-        heap.values[0] = heap.values[n];
-        heap.places[0] = heap.places[n];
-        NAME(sink)(heap, 0, pairs);
-    }
-}
 
 /* Kept keys in blocks of BLOCK, each transposed, with their positions. */
 static int64_t NAME(pack_keys)(
@@ -76,9 +43,9 @@ static int64_t NAME(pack_keys)(
 }
 
 /* Scores of a tile and a block of keys; -inf where a key is out of sight. */
-INLINE void NAME(score)(
-    const V *asked, const REAL *keys, const WHOLE *places, int64_t width, const I *sight,
-    V *scores
+INLINE void NAME(score_sized)(
+    const V *asked, const REAL *keys, const WHOLE *places, int64_t width,
+    const I *sight, V *restrict scores, V *restrict maxima
 ) {
     V sum[BLOCK];
     for (int u = 0; u < BLOCK; u++) sum[u] = (V){0};
@@ -92,7 +59,16 @@ INLINE void NAME(score)(
             sum[u] = NAME(blend)(seen, sum[u], NAME(all)(-INFINITY));
         }
         scores[u] = sum[u];
+        maxima[u] = NAME(larger)(sum[u], maxima[u]);
     }
+}
+
+static void NAME(score)(
+    const V *asked, const REAL *keys, const WHOLE *places, int64_t width,
+    const I *sight, V *scores, V *maxima
+) {
+    if (sight) NAME(score_sized)(asked, keys, places, width, sight, scores, maxima);
+    else NAME(score_sized)(asked, keys, places, width, NULL, scores, maxima);
 }
 
 /* The `pairs`-th largest in every lane. */
@@ -109,26 +85,61 @@ static V NAME(bound)(const V *found, int64_t count, int64_t pairs, V *sorted) {
     return sorted[pairs - 1];
 }
 
-/* Room of one tile: scores and group maxima of a stretch, a heap of every lane. */
+/* Room of one tile. A candidate of lane l lies in that lane of a vector. */
 typedef struct {
-    V *scores, *maxima, *sorted;
-    NAME(Heap) heaps[LANES];
-    int64_t sizes[LANES];
+    V *scores, *maxima, *sorted; /* of a stretch */
+    V *candidates, *best;
+    I *candidates_at, *best_at;  /* positions of keys */
+    uint64_t *words;             /* one bit a score that reaches the bound */
+    int64_t sizes[LANES];        /* candidates of every lane */
     int64_t groups;
 } NAME(Tile);
 
-/* Candidates among the keys of one stretch. */
-static void NAME(collect)(NAME(Tile) *t, V bound, const WHOLE *places, int64_t keys) {
+/* Candidates among the keys of one stretch; returns how many the fullest lane has. */
+static int64_t NAME(collect)(
+    NAME(Tile) *t, V bound, const WHOLE *places, int64_t keys
+) {
+    uint64_t *words = t->words;
+    int64_t filled = 0, fullest = 0;
+    int32_t at[STRETCH / 4];
     for (int64_t n = 0; n < keys; n += 4) {
         uint64_t bits = 0;
         for (int u = 0; u < 4; u++)
             bits |= (uint64_t)NAME(not_less)(t->scores[n + u], bound) << (16 * u);
-        for (; bits; bits &= bits - 1) {
-            int at = __builtin_ctzll(bits), lane = at & 15;
-            int64_t key = n + (at >> 4);
-            REAL value = t->scores[key][lane];
-            t->heaps[lane].values[t->sizes[lane]] = value == value ? value : INFINITY;
-            t->heaps[lane].places[t->sizes[lane]++] = (int32_t)places[key];
+        words[filled] = bits;
+        at[filled] = (int32_t)n;
+        filled += bits != 0; /* no branch that nobody could predict */
+    }
+    for (int64_t l = 0; l < LANES; l++) t->sizes[l] = 0;
+    for (int64_t n = 0; n < filled; n++) {
+        uint64_t bits = words[n];
+        do {
+            int first = __builtin_ctzll(bits), lane = first & 15;
+            int64_t key = at[n] + (first >> 4), to = t->sizes[lane]++ * LANES + lane;
+            REAL value = ((REAL *)t->scores)[key * LANES + lane];
+            ((REAL *)t->candidates)[to] = value == value ? value : INFINITY;
+            ((WHOLE *)t->candidates_at)[to] = places[key];
+            bits &= bits - 1;
+        } while (bits);
+    }
+    for (int64_t l = 0; l < LANES; l++) fullest = most(fullest, t->sizes[l]);
+    return fullest;
+}
+
+/* Sort the candidates into the best, which fall from the first to the last. */
+static void NAME(enter)(NAME(Tile) *t, int64_t fullest, int64_t pairs) {
+    I sizes;
+    for (int64_t l = 0; l < LANES; l++) sizes[l] = (WHOLE)t->sizes[l];
+    for (int64_t n = 0; n < fullest; n++) {
+        V value = NAME(blend)(sizes > (WHOLE)n, t->candidates[n], NAME(all)(-INFINITY));
+        I at = t->candidates_at[n];
+        for (int64_t p = 0; p < pairs; p++) {
+            V other = t->best[p];
+            I other_at = t->best_at[p], up = value > other;
+            t->best[p] = NAME(blend)(up, value, other);
+            t->best_at[p] = (up & at) | (~up & other_at);
+            value = NAME(blend)(up, other, value);
+            at = (up & other_at) | (~up & at);
         }
     }
 }
@@ -137,36 +148,30 @@ static void NAME(tile)(
     const Select *s, NAME(Tile) *t, const V *asked, const REAL *keys,
     const WHOLE *places, int64_t blocks, const I *sight
 ) {
-    int64_t lowest = sight[0][0], highest = sight[1][LANES - 1];
-    int64_t from = 0, wide = t->groups / BLOCK;
-    V bar = NAME(all)(-INFINITY);
-    for (int64_t l = 0; l < LANES; l++) t->sizes[l] = 0;
+    int64_t lowest = sight[0][0], highest = sight[1][LANES - 1], from = 0;
+    for (int64_t p = 0; p < s->pairs; p++) t->best[p] = NAME(all)(-INFINITY);
+    memset(t->best_at, 0, s->pairs * sizeof(I));
     while (from < blocks && places[from * BLOCK + BLOCK - 1] < lowest) from++;
     while (from < blocks && places[from * BLOCK] <= highest) {
         for (int64_t g = 0; g < t->groups; g++) t->maxima[g] = NAME(all)(-INFINITY);
-        int64_t start = from, end = least(blocks, from + STRETCH / BLOCK);
-        for (; from < end && places[from * BLOCK] <= highest; from++) {
+        int64_t start = from, end = least(blocks, from + STRETCH / BLOCK), group = 0;
+        V *scores = t->scores;
+        for (; from < end && places[from * BLOCK] <= highest; from++, scores += BLOCK) {
             const WHOLE *here = places + from * BLOCK;
-            V *scores = t->scores + (from - start) * BLOCK;
-            V *maxima = t->maxima + (from - start) % wide * BLOCK;
-            int whole = here[0] >= sight[0][LANES - 1] && here[BLOCK - 1] <= sight[1][0];
+            V *maxima = t->maxima + group;
+            int whole =
+                here[0] >= sight[0][LANES - 1] && here[BLOCK - 1] <= sight[1][0];
             const REAL *block = keys + from * BLOCK * s->width;
-            if (whole) NAME(score)(asked, block, here, s->width, NULL, scores);
-            else NAME(score)(asked, block, here, s->width, sight, scores);
-            for (int u = 0; u < BLOCK; u++)
-                maxima[u] = NAME(larger)(scores[u], maxima[u]);
+            NAME(score)(
+                asked, block, here, s->width, whole ? NULL : sight, scores, maxima);
+            group = group + BLOCK < t->groups ? group + BLOCK : 0;
         }
         /* -inf is no candidate: a key with that score is as good as out of sight. */
-        V low = NAME(larger)(NAME(all)(-LARGEST), bar);
+        V low = NAME(larger)(NAME(all)(-LARGEST), t->best[s->pairs - 1]);
         V bound = NAME(bound)(t->maxima, t->groups, s->pairs, t->sorted);
         bound = NAME(larger)(bound, low);
-        NAME(collect)(t, bound, places + start * BLOCK, (from - start) * BLOCK);
-        for (int64_t l = 0; l < LANES; l++) {
-            if (t->sizes[l] < s->pairs) continue;
-            NAME(best)(t->heaps[l], t->sizes[l], s->pairs);
-            t->sizes[l] = s->pairs;
-            bar[l] = t->heaps[l].values[0];
-        }
+        const WHOLE *here = places + start * BLOCK;
+        NAME(enter)(t, NAME(collect)(t, bound, here, (from - start) * BLOCK), s->pairs);
     }
 }
 
@@ -174,35 +179,34 @@ static void NAME(tell)(
     const Select *s, const NAME(Tile) *t, int64_t part, int64_t row, int64_t rows
 ) {
     for (int64_t l = 0; l < rows; l++) {
-        int64_t to = (part * s->asked + row + l) * s->pairs, live = t->sizes[l];
+        int64_t to = (part * s->asked + row + l) * s->pairs;
         for (int64_t p = 0; p < s->pairs; p++) {
-            s->chosen[to + p] = p < live ? t->heaps[l].places[p] : 0;
-            s->alive[to + p] = p < live;
+            s->chosen[to + p] = t->best_at[p][l];
+            s->alive[to + p] = t->best[p][l] > -INFINITY;
         }
     }
 }
 
 /* All queries of one (batch, head). Returns 0, or 1 where memory is out. */
 EXPORT int64_t NAME(select)(const Select *s, int64_t part) {
-    int64_t blocks = s->count / BLOCK + 1, most_found = STRETCH + s->pairs;
-    NAME(Tile) t;
-    t.groups = (2 * s->pairs + BLOCK - 1) / BLOCK * BLOCK;
-    size_t vectors = STRETCH + t.groups + s->pairs + s->width;
+    int64_t blocks = s->count / BLOCK + 1, groups;
+    groups = (2 * s->pairs + BLOCK - 1) / BLOCK * BLOCK;
+    /* scores, maxima, sorted, candidates with places, best with places, asked, words */
+    size_t vectors = 4 * STRETCH + groups + 3 * s->pairs + s->width;
     REAL *packed = room(blocks * BLOCK * s->width * sizeof(REAL));
     WHOLE *places = room(blocks * BLOCK * sizeof(WHOLE));
     V *all = room(vectors * sizeof(V));
-    REAL *values = room(LANES * most_found * sizeof(REAL));
-    int32_t *found = room(LANES * most_found * sizeof(int32_t));
-    int failed = !packed || !places || !all || !values || !found;
+    int failed = !packed || !places || !all;
     if (!failed) {
         blocks = NAME(pack_keys)(s, part, packed, places);
-        t.scores = all;
-        t.maxima = all + STRETCH;
-        t.sorted = t.maxima + t.groups;
-        V *asked = t.sorted + s->pairs;
-        for (int64_t l = 0; l < LANES; l++)
-            t.heaps[l] =
-                (NAME(Heap)){values + l * most_found, found + l * most_found};
+        NAME(Tile) t = {.groups = groups, .scores = all, .maxima = all + STRETCH};
+        t.sorted = t.maxima + groups;
+        t.candidates = t.sorted + s->pairs;
+        t.candidates_at = (I *)(t.candidates + STRETCH);
+        t.best = t.candidates + 2 * STRETCH;
+        t.best_at = (I *)(t.best + s->pairs);
+        V *asked = t.best + 2 * s->pairs;
+        t.words = (uint64_t *)(asked + s->width);
         const REAL *queries = rows_of(s->queries, part, s->heads, sizeof(REAL));
         for (int64_t row = 0; row < s->asked; row += LANES) {
             I sight[2];
@@ -217,6 +221,6 @@ EXPORT int64_t NAME(select)(const Select *s, int64_t part) {
             NAME(tell)(s, &t, part, row, least(LANES, s->asked - row));
         }
     }
-    free(packed), free(places), free(all), free(values), free(found);
+    free(packed), free(places), free(all);
     return failed;
 }

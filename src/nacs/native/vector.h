@@ -7,6 +7,10 @@
 
 typedef REAL V __attribute__((vector_size(BYTES), may_alias));
 typedef WHOLE I __attribute__((vector_size(BYTES), may_alias));
+/* For the two numbers of a pair, drive and rate. */
+#undef SHORT
+#define SHORT ((int64_t)(16 / sizeof(REAL)))
+typedef REAL NAME(Short) __attribute__((vector_size(16), may_alias));
 typedef V NAME(Loose) __attribute__((aligned(sizeof(REAL))));
 
 #define LOAD(from) (*(const V *)(from))
@@ -39,7 +43,34 @@ INLINE V NAME(larger)(V a, V b) {
 #endif
 }
 
-INLINE V NAME(smaller)(V a, V b) { return -NAME(larger)(-a, -b); }
+/* a where a < b, else b. */
+INLINE V NAME(smaller)(V a, V b) {
+#if defined(DOUBLE) && BYTES == 64
+    return (V)_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif defined(DOUBLE) && BYTES == 32
+    return (V)_mm256_min_pd((__m256d)a, (__m256d)b);
+#elif defined(DOUBLE) && defined(__SSE2__)
+    return (V)_mm_min_pd((__m128d)a, (__m128d)b);
+#elif BYTES == 64
+    return (V)_mm512_min_ps((__m512)a, (__m512)b);
+#elif BYTES == 32
+    return (V)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (V)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return NAME(blend)(a < b, a, b);
+#endif
+}
+
+/* 1 / x, to a unit in the last place or so. */
+INLINE V NAME(inverse)(V x) {
+#if !defined(DOUBLE) && BYTES == 64
+    V near = (V)_mm512_rcp14_ps((__m512)x);
+    return near + near * (1 - x * near);
+#else
+    return 1 / x;
+#endif
+}
 
 /* One bit a lane: 0 where a < b, so 1 where a is NaN. */
 INLINE unsigned NAME(not_less)(V a, V b) {
@@ -97,7 +128,7 @@ static const double NAME(exponential)[] = {
     1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5,
 };
 static const double NAME(artanh)[] = {
-    1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+    1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
     1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,
 };
 #else
@@ -156,7 +187,7 @@ INLINE V NAME(log1p)(V y) {
     return log + e * (REAL)LN2_HIGH;
 }
 
-INLINE V NAME(sigmoid)(V x) { return 1 / (1 + NAME(exp)(-x)); }
+INLINE V NAME(sigmoid)(V x) { return NAME(inverse)(1 + NAME(exp)(-x)); }
 
 /* As torch has it: x itself above 20. */
 INLINE V NAME(softplus)(V x) {

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nacs.attentive.attention import merge_heads, split_heads
-from nacs.neuronal import dynamics
+from nacs.neuronal import compiled, dynamics
 from nacs.neuronal.config import NeuronalConfig
 from nacs.neuronal.pairs import (
     SHORTEST,
@@ -85,9 +85,12 @@ class NeuronalAttention(nn.Module):
         if config.horizon == "gate" or config.integration == "gate":
             self.pace_of_queries = nn.Linear(config.head_width, 2)
             self.pace_of_keys = nn.Linear(config.head_width, 2, bias=False)
-        if config.horizon == "elapsed":
-            # At the start a logit of rate 1 relaxes over eight steps of its series.
-            self.log_pace = nn.Parameter(torch.full((heads,), -math.log(8)))
+        # At the start a logit of rate 1 relaxes over eight steps of its series.
+        self.log_pace = (
+            nn.Parameter(torch.full((heads,), -math.log(8)))
+            if config.horizon == "elapsed"
+            else None
+        )
         self.log_scale = (
             nn.Parameter(torch.zeros(heads)) if config.logit_scale else None
         )
@@ -138,8 +141,10 @@ class NeuronalAttention(nn.Module):
         blocks = None
         if self.config.selection == "blocks" and allowed is None:
             blocks = self._by_blocks(q, k, keep)
-        told, heard, dense = self.tell(k, v), [], []
-        for here in _parts(q, k):
+        times = [x for x in (query_times, key_times) if x is not None]
+        fast = compiled.serves(self.config, q, k, v, times)
+        told, heard, dense = None if fast else self.tell(k, v), [], []
+        for here in [slice(0, q.shape[2])] if fast else _parts(q, k):
             if blocks is None:
                 pairs = top_k(
                     q[:, :, here],
@@ -153,13 +158,23 @@ class NeuronalAttention(nn.Module):
                 )
             else:
                 pairs = Pairs(*(x[:, :, here] for x in blocks if x is not None))
-            asked = None if query_times is None else query_times[:, here]
-            elapsed = between(asked, key_times, pairs)
-            part, weights = self._attend(q[:, :, here], told, pairs, elapsed, spacing)
+            if told is None:
+                learned = compiled.Learned(self.backbone, self.log_scale, self.log_pace)
+                start = self.config.start == "score"
+                part, weights = compiled.hear(
+                    learned, q, k, v, pairs, times, from_score=start
+                )
+            else:
+                asked = None if query_times is None else query_times[:, here]
+                elapsed = between(asked, key_times, pairs)
+                part, weights = self._attend(
+                    q[:, :, here], told, pairs, elapsed, spacing
+                )
             heard.append(part)
             if need_weights:
                 dense.append(dense_weights(weights, pairs, k.shape[-2]))
-        out = self.out(merge_heads(torch.cat(heard, 2)))
+        whole = heard[0] if len(heard) == 1 else torch.cat(heard, 2)
+        out = self.out(merge_heads(whole))
         return out, torch.cat(dense, 2) if need_weights else None
 
     def tell(
@@ -280,7 +295,7 @@ class NeuronalAttention(nn.Module):
         horizon: Tensor | float = 1.0
         if config.horizon == "gate" and gate is not None:
             horizon = gate
-        elif config.horizon == "elapsed" and elapsed is not None:
+        elif self.log_pace is not None and elapsed is not None:
             horizon = elapsed * self.log_pace.exp()[:, None, None]
         initial = scores if config.start == "score" else 0.0
         if config.solver == "steady":

@@ -24,7 +24,7 @@ class MaskedLinear(nn.Module):
 
     def __init__(self, synapses: Synapses, *, bias: bool = True) -> None:
         super().__init__()
-        mask = torch.from_numpy(synapses != 0).T.contiguous()
+        mask = torch.tensor(synapses.T != 0)  # on the device of the context
         self.register_buffer("mask", mask, persistent=False)
         heard = mask.sum(-1, keepdim=True).clamp(min=1)
         weight = (2 * torch.rand(mask.shape) - 1) * math.sqrt(3) / heard.sqrt()

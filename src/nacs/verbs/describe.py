@@ -14,6 +14,8 @@ from nacs.errors import UserError
 from nacs.flops import multiply_adds
 from nacs.graph import circuit_graph
 from nacs.models import MODELS, count_parameters, lookup
+from nacs.native import level
+from nacs.neuronal import NeuronalModelConfig
 from nacs.runs import load_run, read_json
 
 __all__ = ["run"]
@@ -73,6 +75,8 @@ def _figures(model: nn.Module) -> dict[str, Any]:
         image = torch.empty(shape, device="meta")
         figures["multiply_adds"] = multiply_adds(model, image)
     own = getattr(config, "generator", "") == "unconditional"
+    if isinstance(config, NeuronalModelConfig):
+        figures["compiled"] = level()  # see nacs.native
     parameter = next(model.parameters())
     if isinstance(model, AttentiveCircuit) and own and not parameter.is_meta:
         graph = circuit_graph(model)
