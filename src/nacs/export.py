@@ -63,7 +63,7 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
         model.config.generator == "unconditional"
         and model.config.evaluation != "sample"
     ):
-        model = freeze(model)
+        model = freeze(model, sparse=False)  # the list needs code of nacs
     batch, length = Dim("batch", min=1), Dim("length", min=1)
     dynamic = ({0: batch},)
     if len(inputs) == 2:

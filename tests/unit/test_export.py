@@ -81,8 +81,8 @@ def test_a_program_that_differs_is_not_handed_out(monkeypatch):
     dataset = data.load("digits")
     model = built("attentive", dataset)
 
-    def wrong(circuit):
-        frozen = freeze(circuit)
+    def wrong(circuit, **options):
+        frozen = freeze(circuit, **options)
         frozen.read_out.to_logits.bias += 0.01
         return frozen
 

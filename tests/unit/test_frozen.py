@@ -13,7 +13,9 @@ from nacs.attentive import (
     presets,
 )
 from nacs.attentive.frozen import linked_together
+from nacs.attentive.sparse import edge_attention, edge_list
 from nacs.models import count_parameters
+from nacs.native import level
 from nacs.tokenizers import TokenizerConfig
 
 WIRINGS = ("paper", "released", "relay")
@@ -128,6 +130,76 @@ def test_a_frozen_circuit_is_saved_and_loaded():
     torch.testing.assert_close(other(pictures), model(pictures), rtol=0, atol=TINY)
 
 
+def alive(attention):
+    """True where an edge of a frozen layer is left, list or mask."""
+    edges = attention.fixed_edges
+    if edges is None:
+        return attention.fixed_kernel.isfinite()
+    count = len(edges.starts) - 1  # one tile
+    mask = torch.zeros(count, count, dtype=torch.bool)
+    mask[edges.receivers, edges.senders.long()] = True
+    return mask
+
+
+@pytest.mark.skipif(level() == "off", reason="nothing is compiled")
+@pytest.mark.parametrize(("removed", "sparse"), [(0.9, True), (0.3, False)])
+def test_few_edges_become_a_list(removed, sparse):
+    model = eliminate_edges(circuit(), removed)
+    frozen = freeze(model)
+    layers = [layer.attention for layer in frozen.propagators]
+    assert all((layer.fixed_edges is not None) == sparse for layer in layers)
+    if sparse:
+        kernel = layers[0].fixed_kernel
+        assert kernel.shape == (1, alive(layers[0]).sum())
+    dense = freeze(model, sparse=False)
+    assert not any(layer.attention.fixed_edges for layer in dense.propagators)
+    pictures = images()
+    wanted = model(pictures)
+    for each in (frozen, dense):
+        torch.testing.assert_close(each(pictures), wanted, rtol=0, atol=TINY)
+
+
+@pytest.mark.skipif(level() == "off", reason="nothing is compiled")
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_a_live_circuit_learns_along_its_edges(wiring, monkeypatch):
+    """The same output and gradients with a list of edges as with a mask."""
+    model = eliminate_edges(circuit(wiring), 0.9)
+    pictures, found = images(), []
+    for densest in (0.6, 0.0):  # the relay wiring's readers are heard by everybody
+        monkeypatch.setattr("nacs.attentive.sparse.DENSEST", densest)
+        called = []
+
+        def counted(*given, called=called):
+            called.append(1)
+            return edge_attention(*given)
+
+        monkeypatch.setattr("nacs.attentive.attention.edge_attention", counted)
+        model.zero_grad()
+        out = model(pictures)
+        out.square().sum().backward()
+        assert bool(called) == bool(densest)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([out, *gradients])
+    for mine, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.skipif(level() == "off", reason="nothing is compiled")
+def test_links_are_sampled_on_the_edges_alone():
+    model = eliminate_edges(circuit(), 0.9).train()
+    layer = model.propagators[0].attention
+    design = model.design()
+    edges = edge_list(design.edges)
+    signatures = design.processors.signatures
+    drawn = layer.links.on_edges(signatures, signatures, 4000, edges)
+    assert drawn.shape == (4000, len(edges.senders))
+    log_p = layer.links.log_probabilities(signatures, signatures)
+    wanted = log_p[edges.receivers, edges.senders.long()].exp()
+    # P(K > 1/2) = P of a binary Concrete; 4,000 draws have a deviation below 0.008.
+    often = (drawn.exp() > 0.5).double().mean(0)
+    torch.testing.assert_close(often, wanted, rtol=0, atol=0.04)
+
+
 def test_linked_modules_lie_together():
     chain = torch.randperm(24)
     edges = torch.eye(24, dtype=torch.bool)
@@ -145,16 +217,16 @@ def test_surgery_is_over(generator):
     frozen = freeze(model, context)
     left = frozen.config
     assert (left.modules, left.kept, left.edges_removed) == (9, 0, 0)
-    kernel = frozen.propagators[0].attention.fixed_kernel
-    again = linked_together(kernel.isfinite())
+    mask = alive(frozen.propagators[0].attention)
+    again = linked_together(mask)
 
     def reach(finite):
         row, column = finite.nonzero(as_tuple=True)
         return (row - column).abs().max()
 
-    assert reach(kernel.isfinite()) <= reach(kernel.isfinite()[again][:, again])
+    assert reach(mask) <= reach(mask[again][:, again])
     shuffled = model.design(*model.tokenizer(context)).edges.reshape(9, 9)
-    assert reach(kernel.isfinite()) < reach(shuffled)
+    assert reach(mask) < reach(shuffled)
 
 
 def test_what_cannot_be_frozen_says_why():

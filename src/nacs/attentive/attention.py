@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nacs.attentive.circuit import Modules
 from nacs.attentive.links import Links
 from nacs.attentive.modulated import LayerScale, ModFC
+from nacs.attentive.sparse import EdgeList, edge_attention, listed
 
 __all__ = ["SKMDPA", "attention_weights", "merge_heads", "split_heads"]
 
@@ -79,6 +80,9 @@ class SKMDPA(nn.Module):
 
     fixed_queries: Tensor | None
     fixed_kernel: Tensor | None
+    fixed_receivers: Tensor | None
+    fixed_senders: Tensor | None
+    fixed_starts: Tensor | None
 
     def __init__(
         self,
@@ -95,8 +99,8 @@ class SKMDPA(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.residual, self.links = heads, residual, links
-        self.register_buffer("fixed_queries", None)
-        self.register_buffer("fixed_kernel", None)
+        for name in ("queries", "kernel", *EdgeList._fields):
+            self.register_buffer(f"fixed_{name}", None)
         self.receiver_norm = nn.LayerNorm(width)
         self.sender_norm = None if sender_width is None else nn.LayerNorm(sender_width)
         wide, heard = heads * head_width, sender_width or width
@@ -149,6 +153,7 @@ class SKMDPA(nn.Module):
         edges: Bool[Tensor, "receivers senders"] | None = None,
         *,
         states: bool = False,
+        sparse: bool = True,
     ) -> None:
         """Compute for good what codes and signatures decide.
 
@@ -157,8 +162,17 @@ class SKMDPA(nn.Module):
             senders: Likewise.
             edges: As in `forward`.
             states: Whether the receivers' states are fixed as well, so the queries are.
+            sparse: Whether few edges are kept as a list, where that is faster.
         """
-        self.fixed_kernel = self.log_kernel(receivers, senders, 1, edges)
+        kernel = self.log_kernel(receivers, senders, 1, edges)
+        along = None
+        if kernel is not None and sparse:
+            along = listed(kernel.isfinite(), kernel)
+        if kernel is not None and along is not None:
+            for name, values in along._asdict().items():
+                setattr(self, f"fixed_{name}", values)
+            kernel = kernel[along.receivers, along.senders.long()].unsqueeze(0)
+        self.fixed_kernel = kernel
         for layer in (self.query, self.out):
             layer.fix(receivers.codes)
         for layer in (self.key, self.value):
@@ -167,22 +181,58 @@ class SKMDPA(nn.Module):
             asking = self.receiver_norm(receivers.states)
             self.fixed_queries = self.query(asking, None)
 
+    @property
+    def fixed_edges(self) -> EdgeList | None:
+        """The edges of a fixed graph, if they are kept as a list."""
+        receivers, senders = self.fixed_receivers, self.fixed_senders
+        starts = self.fixed_starts
+        if receivers is None or senders is None or starts is None:
+            return None
+        return EdgeList(receivers, senders, starts)
+
     def forward(
         self,
         receivers: Modules,
         senders: Modules,
         edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
+        along: EdgeList | None = None,
     ) -> Float[Tensor, "batch receivers width"]:
-        """One round of messages; returns the receivers' new states."""
+        """One round of messages; returns the receivers' new states.
+
+        Args:
+            receivers: Who hears.
+            senders: Who is heard.
+            edges: False where nobody may be heard.
+            along: The same edges as a list, where that is faster; see `sparse.listed`.
+        """
         queries, keys, values = self.project(receivers, senders)
         batch = torch.broadcast_shapes(queries.shape[:-3], keys.shape[:-3])
-        mask = self.log_kernel(receivers, senders, math.prod(batch), edges)
-        if mask is not None:
-            # One mask for all heads; the fused kernel wants two axes or four.
-            mask = (mask if mask.ndim == 2 else mask.unsqueeze(-3)).to(queries.dtype)
         queries, keys, values = (
             each.expand(*batch, *each.shape[-3:]) for each in (queries, keys, values)
         )
-        messages = F.scaled_dot_product_attention(queries, keys, values, mask)
+        along = self.fixed_edges or along
+        if along is not None:
+            kernel = self._kernel_along(receivers, senders, math.prod(batch), along)
+            messages = edge_attention(queries, keys, values, along, kernel)
+        else:
+            mask = self.log_kernel(receivers, senders, math.prod(batch), edges)
+            if mask is not None:
+                # One mask for all heads; the fused kernel wants two axes or four.
+                mask = mask if mask.ndim == 2 else mask.unsqueeze(-3)
+                mask = mask.to(queries.dtype)
+            messages = F.scaled_dot_product_attention(queries, keys, values, mask)
         out = self.layer_scale(self.out(merge_heads(messages), receivers.codes))
         return receivers.states + out if self.residual else out
+
+    def _kernel_along(
+        self, receivers: Modules, senders: Modules, samples: int, along: EdgeList
+    ) -> Float[Tensor, "#batch edges"] | None:
+        """Log K of the edges of a list."""
+        if self.fixed_kernel is not None:
+            return self.fixed_kernel
+        if not self.links or receivers.signatures is None:
+            return None
+        assert senders.signatures is not None
+        return self.links.on_edges(
+            receivers.signatures, senders.signatures, samples, along
+        )

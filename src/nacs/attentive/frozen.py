@@ -33,6 +33,8 @@ def freeze(
     model: AttentiveCircuit,
     context: Tensor | None = None,
     context_keep: Bool[Tensor, "1 context"] | None = None,
+    *,
+    sparse: bool = True,
 ) -> AttentiveCircuit:
     """The same circuit for inference: faster, most of all for small batches.
 
@@ -46,6 +48,8 @@ def freeze(
             conditional circuit; the inputs themselves where it has no context of its
             own.
         context_keep: False where the context is padding.
+        sparse: Whether few edges are kept as a list, where that is faster here; False
+            for a circuit that is to run elsewhere.
 
     Raises:
         ValueError: If a conditional circuit has no context, or more than one, or if
@@ -73,7 +77,7 @@ def freeze(
     frozen.read_in.fix(circuit.inputs)
     for layer in frozen.propagators:
         assert isinstance(layer, Propagator)
-        layer.fix(circuit.processors, senders, edges)
+        layer.fix(circuit.processors, senders, edges, sparse=sparse)
     frozen.read_out.fix(circuit.outputs, senders)
     frozen.generator = FixedGenerator(circuit)
     frozen.context_tokenizer = None

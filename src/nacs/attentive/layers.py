@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from nacs.attentive.attention import SKMDPA, merge_heads, split_heads
 from nacs.attentive.circuit import Modules
 from nacs.attentive.modulated import LayerScale, ModFC, ModFFN
+from nacs.attentive.sparse import EdgeList
 
 __all__ = [
     "Form",
@@ -236,9 +237,11 @@ class Propagator(nn.Module):
         receivers: Modules,
         senders: Modules,
         edges: Bool[Tensor, "receivers senders"] | None,
+        *,
+        sparse: bool = True,
     ) -> None:
         """See `SKMDPA.fix`."""
-        self.attention.fix(receivers, senders, edges)
+        self.attention.fix(receivers, senders, edges, sparse=sparse)
         self.ffn.fix(receivers.codes)
 
     def forward(
@@ -246,9 +249,11 @@ class Propagator(nn.Module):
         receivers: Modules,
         senders: Modules,
         edges: Bool[Tensor, "*#batch #receivers senders"] | None = None,
+        along: EdgeList | None = None,
     ) -> Float[Tensor, "batch receivers width"]:
-        """The receivers' states after one layer."""
-        return self.ffn(self.attention(receivers, senders, edges), receivers.codes)
+        """The receivers' states after one layer; see `SKMDPA.forward`."""
+        heard = self.attention(receivers, senders, edges, along)
+        return self.ffn(heard, receivers.codes)
 
 
 def confidence_weights(
@@ -298,7 +303,7 @@ class ReadOut(nn.Module):
 
     def fix(self, outputs: Modules, senders: Modules) -> None:
         """See `SKMDPA.fix`; the read-outs' queries never change."""
-        self.attention.fix(outputs, senders, states=True)
+        self.attention.fix(outputs, senders, states=True, sparse=False)
         self.ffn.fix(outputs.codes)
 
     def poll(self, outputs: Modules, senders: Modules) -> Tensor:

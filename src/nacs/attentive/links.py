@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nacs.attentive.config import Evaluation
+from nacs.attentive.sparse import EdgeList
 
 __all__ = [
     "Links",
@@ -215,7 +216,24 @@ class Links(nn.Module):
         samples: int,
     ) -> Float[Tensor, "*batch receivers senders"]:
         """Log K; with a leading axis of `samples` where it is sampled."""
+        return self._log_kernel(self.log_probabilities(receivers, senders), samples)
+
+    def on_edges(
+        self,
+        receivers: Float[Tensor, "receivers signature"],
+        senders: Float[Tensor, "senders signature"],
+        samples: int,
+        edges: EdgeList,
+    ) -> Float[Tensor, "#samples edges"]:
+        """Log K of the edges of a list alone: no other is sampled."""
         log_p = self.log_probabilities(receivers, senders)
+        log_p = log_p[edges.receivers, edges.senders.long()].unsqueeze(0)
+        log_k = self._log_kernel(log_p, samples)
+        return log_k if log_k.ndim == 2 else log_k.squeeze(1)
+
+    def _log_kernel(
+        self, log_p: Float[Tensor, "*batch receivers senders"], samples: int
+    ) -> Float[Tensor, "*samples receivers senders"]:
         if self.training or self.evaluation == "sample":
             shape = (samples, *log_p.shape[-2:])
             uniform = torch.rand(shape, dtype=log_p.dtype, device=log_p.device)

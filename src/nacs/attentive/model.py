@@ -27,6 +27,7 @@ from nacs.attentive.priors import (
     repulsion_loss,
     sample_graph,
 )
+from nacs.attentive.sparse import listed
 from nacs.tokenizers import build_tokenizer
 
 __all__ = ["AttentiveCircuit", "heard_edges"]
@@ -132,11 +133,12 @@ class AttentiveCircuit(nn.Module):
         relay = self.config.wiring == "relay"
         readers = circuit.inputs._replace(states=read)
         edges = heard_edges(circuit, self.config)
+        along = listed(edges, read)
         processors = circuit.processors
         processors = processors if relay else processors._replace(states=read)
         for propagate in self.propagators:
             senders = readers.beside(processors) if relay else processors
-            states = propagate(processors, senders, edges)
+            states = propagate(processors, senders, edges, along)
             processors = processors._replace(states=states)
         senders = readers.beside(processors) if relay else processors
         return self.read_out(circuit.outputs, senders)

@@ -1,27 +1,22 @@
-"""What the compiled code does, as functions of tensors."""
+"""What the compiled code does for neuronal attention, as functions of tensors."""
 
 import ctypes
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nacs.native import library
+from nacs.native.parts import (
+    NUMBER,
+    POINTER,
+    View,
+    heads_inside,
+    in_parts,
+    side_by_side,
+    view_of,
+)
 
-__all__ = ["attend", "select", "usable"]
-
-
-POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
-
-
-class View(ctypes.Structure):
-    """`View` of native.c."""
-
-    _fields_ = (("data", POINTER), *((n, NUMBER) for n in ("batch", "head", "row")))
+__all__ = ["attend", "select"]
 
 
 class Select(ctypes.Structure):
@@ -57,24 +52,6 @@ class Attend(ctypes.Structure):
     )
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether the compiled code works on these: float or double on the CPU."""
-    first = tensors[0].dtype
-    return (
-        first in SUFFIX
-        and all(x.dtype == first and x.device.type == "cpu" for x in tensors)
-        and _ready()
-    )
-
-
-@torch.compiler.assume_constant_result
-def _ready() -> bool:
-    return library() is not None
-
-
-SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
-
-
 @torch.library.custom_op("nacs::select", mutates_args=())
 def select(
     queries: Tensor,
@@ -98,13 +75,13 @@ def select(
         window: Keys a causal query sees; 0 for all.
         first: Query i stands at key first + i.
     """
-    queries, keys = _rows(queries), _rows(keys)
+    queries, keys = side_by_side(queries), side_by_side(keys)
     chosen, alive = _select_like(queries, keys, keep, pairs, causal, window, first)
     keep = None if keep is None else keep.contiguous()
     batch, heads, asked, width = queries.shape
     call = Select(
-        _view(queries),
-        _view(keys),
+        view_of(queries),
+        view_of(keys),
         None if keep is None else keep.data_ptr(),
         chosen.data_ptr(),
         alive.data_ptr(),
@@ -118,7 +95,7 @@ def select(
         first,
     )
     read = [queries, keys, chosen, alive, *([] if keep is None else [keep])]
-    _in_parts("select", call, batch * heads, read)
+    in_parts("select", call, batch * heads, read)
     return chosen, alive
 
 
@@ -168,9 +145,9 @@ def attend(
     """
     call, kept = _attend_call(rows, chosen, alive, times, scale, circuit, from_score)
     out, weights = _attend_like(rows, chosen, alive, times, scale, circuit, from_score)
-    call.out, call.weights = _view(out), weights.data_ptr()
+    call.out, call.weights = view_of(out), weights.data_ptr()
     parts = chosen.shape[0] * chosen.shape[1]
-    _in_parts("attend", call, parts, [out, weights, *kept])
+    in_parts("attend", call, parts, [out, weights, *kept])
     return out, weights
 
 
@@ -184,7 +161,7 @@ def _attend_like(
     circuit: list[Tensor],  # noqa: ARG001
     from_score: bool,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor]:
-    return _heads_inside(rows[0]), rows[0].new_empty(chosen.shape)
+    return heads_inside(rows[0]), rows[0].new_empty(chosen.shape)
 
 
 @torch.library.custom_op("nacs::attend_back", mutates_args=())
@@ -204,17 +181,17 @@ def _attend_back(
     found = _attend_back_like(
         d_out, d_weights, rows, chosen, alive, times, scale, circuit, from_score
     )
-    d_out = _rows(d_out)
-    call.d_out = _view(d_out)
+    d_out = side_by_side(d_out)
+    call.d_out = view_of(d_out)
     if d_weights is not None:
         d_weights = d_weights.contiguous()
         kept.append(d_weights)
         call.d_weights = d_weights.data_ptr()
     for name, tensor in zip(ROWS, found[:-1], strict=False):
-        setattr(call, f"d_{name}", _view(tensor))
+        setattr(call, f"d_{name}", view_of(tensor))
     call.d_shared = found[-1].data_ptr()
     parts = chosen.shape[0] * chosen.shape[1]
-    _in_parts("attend_back", call, parts, [d_out, *found, *kept])
+    in_parts("attend_back", call, parts, [d_out, *found, *kept])
     return found
 
 
@@ -232,7 +209,7 @@ def _attend_back_like(
 ) -> list[Tensor]:
     n, i = circuit[0].shape if circuit else (0, 0)
     shared = rows[0].new_empty((*chosen.shape[:2], 4 + n * (3 + i + n)))
-    return [*(_heads_inside(row) for row in rows), shared]
+    return [*(heads_inside(row) for row in rows), shared]
 
 
 def _keep_for_back(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
@@ -283,8 +260,8 @@ def _attend_call(
 ) -> tuple[Attend, list[Tensor]]:
     """The call, and the tensors it points to, which have to outlive it."""
     call, kept = Attend(from_score=from_score, circuit=bool(circuit)), []
-    for name, tensor in zip(ROWS, map(_rows, rows), strict=False):
-        setattr(call, name, _view(tensor))
+    for name, tensor in zip(ROWS, map(side_by_side, rows), strict=False):
+        setattr(call, name, view_of(tensor))
         kept.append(tensor)
     numbers = (chosen, alive, *(times or (None,) * 3), scale, *circuit)
     names = ("chosen", "alive", "query_times", "key_times", "pace", "scale", *CIRCUIT)
@@ -297,50 +274,3 @@ def _attend_call(
     call.commands, call.inter = circuit[0].shape if circuit else (0, 0)
     call.shrink = call.width**-0.5
     return call, kept
-
-
-def _heads_inside(like: Tensor) -> Tensor:
-    """Room for (batch, heads, rows, width) that merges its heads without a copy."""
-    batch, heads, rows, width = like.shape
-    return like.new_empty((batch, rows, heads, width)).transpose(1, 2)
-
-
-def _rows(tensor: Tensor) -> Tensor:
-    """The same, with the numbers of a row side by side."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def _view(tensor: Tensor) -> View:
-    return View(tensor.data_ptr(), *tensor.stride()[:3])
-
-
-def _in_parts(name: str, call: Any, parts: int, read: list[Tensor]) -> None:
-    """Run a function for every (batch, head), on as many threads as torch has.
-
-    Args:
-        name: Of the function.
-        call: Its arguments.
-        parts: How many.
-        read: The tensors it points to, the first of the type of all numbers. A thread
-            that outlives an interrupted call still needs them.
-    """
-    act: Callable[..., int] = getattr(library(), f"{name}_{SUFFIX[read[0].dtype]}")
-    pointer = ctypes.byref(call)
-
-    def one(part: int, _: Any = (call, read)) -> int:
-        return act(pointer, ctypes.c_int64(part))
-
-    threads = min(torch.get_num_threads(), parts)
-    run = map if threads == 1 else _pool(threads).map
-    if sum(run(one, range(parts))):  # waits for all of them
-        raise MemoryError(f"no memory for the scratch of nacs.native's {name}.")
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="nacs")
-
-
-# A forked child has none of its parent's threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from nacs.native.calls import attend, usable
+from nacs.native.calls import attend
+from nacs.native.parts import usable
 from nacs.neuronal.config import NeuronalConfig
 from nacs.neuronal.pairs import Pairs
 from nacs.neuronal.sparse import Backbone

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from nacs.native.calls import select, usable
+from nacs.native.calls import select
+from nacs.native.parts import usable
 
 __all__ = [
     "SHORTEST",

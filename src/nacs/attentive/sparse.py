@@ -1,0 +1,120 @@
+"""Messages along the edges that are left, at the cost of those edges.
+
+    mask → edge list, once           who hears whom, in the order of the compiled code
+    logits of edges = q_i · k_j / √d + log K_ij
+    softmax over each receiver's edges, weighted sum of the values
+
+References:
+    Rahaman et al., Neural Attentive Circuits, NeurIPS 2022, appendix F, which leaves
+    sparse kernels to future work.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nacs.native.edges import edges as compiled
+from nacs.native.parts import usable
+
+__all__ = [
+    "DENSEST",
+    "EdgeList",
+    "edge_attention",
+    "edge_list",
+    "listed",
+    "plain_edge_attention",
+]
+
+TILE = 1024
+"""Senders whose keys and values are worked on at a time: they fit a second cache."""
+
+DENSEST = 0.4
+"""Share of the pairs from which on dense attention is faster; benchmarks measure it."""
+
+
+class EdgeList(NamedTuple):
+    """Edges by tile of senders, then by receiver."""
+
+    receivers: Int[Tensor, " edges"]
+    senders: Int[Tensor, " edges"]
+    starts: Int[Tensor, " bounds"]
+    """Where the edges of every receiver in every tile begin, and where all end."""
+
+
+def edge_list(mask: Bool[Tensor, "receivers senders"]) -> EdgeList:
+    """The edges where a mask is True."""
+    count, width = mask.shape
+    tiles = max(1, math.ceil(width / TILE))
+    each = math.ceil(width / tiles)
+    receivers, senders = mask.nonzero(as_tuple=True)
+    row = senders // each * count + receivers
+    order = row.argsort(stable=True)
+    ends = torch.bincount(row, minlength=tiles * count).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends])
+    return EdgeList(receivers[order], senders[order].int(), starts)
+
+
+def listed(
+    mask: Bool[Tensor, "*batch receivers senders"] | None, like: Tensor
+) -> EdgeList | None:
+    """The edges of a mask where a list of them is faster than the mask, else None.
+
+    That is on a processor, with compiled code, for one graph of all samples with at
+    most `DENSEST` of its edges. A program being traced keeps the mask.
+    """
+    if mask is None or mask.ndim != 2 or torch.compiler.is_compiling():
+        return None
+    if mask.is_meta or not usable(like) or mask.sum() > DENSEST * mask.numel():
+        return None
+    return edge_list(mask)
+
+
+def edge_attention(
+    queries: Float[Tensor, "batch heads receivers head_width"],
+    keys: Float[Tensor, "batch heads senders head_width"],
+    values: Float[Tensor, "batch heads senders head_width"],
+    edges: EdgeList,
+    log_kernel: Float[Tensor, "#batch edges"] | None = None,
+) -> Float[Tensor, "batch heads receivers head_width"]:
+    """Attention of every receiver to the senders it has an edge from; zeros without.
+
+    Args:
+        queries: q.
+        keys: k.
+        values: v.
+        edges: From `edge_list`.
+        log_kernel: log K of every edge, added to the logits.
+    """
+    known = [x for x in (queries, keys, values, log_kernel) if x is not None]
+    if usable(*known):
+        senders, starts = edges.senders, edges.starts
+        return compiled(queries, keys, values, starts, senders, log_kernel)[0]
+    return plain_edge_attention(queries, keys, values, edges, log_kernel)
+
+
+def plain_edge_attention(
+    queries: Float[Tensor, "batch heads receivers head_width"],
+    keys: Float[Tensor, "batch heads senders head_width"],
+    values: Float[Tensor, "batch heads senders head_width"],
+    edges: EdgeList,
+    log_kernel: Float[Tensor, "#batch edges"] | None = None,
+) -> Float[Tensor, "batch heads receivers head_width"]:
+    """The same in plain steps, on any device; copies a row of keys for every edge."""
+    to, come = edges.receivers, edges.senders.long()
+    asked = queries.index_select(2, to) * queries.shape[-1] ** -0.5
+    logits = (asked * keys.index_select(2, come)).sum(-1)
+    if log_kernel is not None:
+        logits = logits + log_kernel.unsqueeze(1)
+    place = to.expand(logits.shape)
+    top = logits.new_full(queries.shape[:3], -math.inf)
+    top = top.scatter_reduce(2, place, logits.detach(), "amax")
+    top = top.masked_fill(top == -math.inf, 0)
+    weights = (logits - top.gather(2, place)).exp()
+    total = torch.zeros_like(top).index_add(2, to, weights)
+    heard = torch.zeros_like(queries).index_add(
+        2, to, weights.unsqueeze(-1) * values.index_select(2, come)
+    )
+    return heard / total.masked_fill(total == 0, 1).unsqueeze(-1)
