@@ -1,0 +1,174 @@
+"""What freezing and lists of edges save at table 4's sizes.
+
+Run:  make bench       (one thread; processor time; rounds in which all take turns)
+A case that does not agree with its reference in float64 is not timed.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nacs.attentive import (
+    AttentiveCircuit,
+    Modules,
+    drop_modules,
+    eliminate_edges,
+    freeze,
+    presets,
+)
+from nacs.attentive.layers import Propagator
+from nacs.attentive.sparse import edge_attention, edge_list
+from nacs.native import level
+from timing import interleaved, record
+
+compiled = pytest.mark.skipif(level() == "off", reason="nothing is compiled")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def difference(small):
+    """The largest difference between a frozen model and the live one in float64."""
+    model = AttentiveCircuit(small).double().eval()
+    pictures = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    return (freeze(model)(pictures) - model(pictures)).abs().max().item()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_frozen(batch):
+    error = difference(replace(presets.tiny_imagenet(), modules=40, layers=2))
+    assert error < 1e-10
+    model = AttentiveCircuit(presets.tiny_imagenet()).eval()
+    perceiver = AttentiveCircuit(presets.perceiver(presets.tiny_imagenet())).eval()
+    calls = {"live": model, "frozen": freeze(model), "perceiver io": perceiver}
+    for share in (0.5, 0.8, 0.875, 0.9, 0.95):
+        kept = round(320 * (1 - share))
+        calls[f"{share:.1%} dropped, frozen"] = freeze(drop_modules(model, kept))
+    pictures = torch.randn(batch, 3, 64, 64)
+    with torch.inference_mode():
+        acts = {name: lambda m=each: m(pictures) for name, each in calls.items()}
+        seconds, ratios = interleaved(acts)
+    record(
+        "frozen",
+        f"frozen circuits, batch {batch}",
+        {"seconds": seconds, "speedup_over_live": ratios, "error": error},
+    )
+
+
+def graph(kind, count, density):
+    """A symmetric graph of about this density, itself included: True is an edge."""
+    chance = torch.full((count, count), density)
+    if kind == "planted":  # as many blocks as make it that dense, 0.9 within
+        block = torch.arange(count) * round(0.9 / density) // count
+        chance = torch.where(block[:, None] == block, 0.9, 0.002)
+    drawn = (torch.rand(count, count) < chance).triu(1)
+    return drawn | drawn.T | torch.eye(count, dtype=torch.bool)
+
+
+def rows(count, dtype, heads=6, width=64):
+    made = torch.randn(3, 1, count, heads, width, dtype=dtype)
+    return made.transpose(2, 3)
+
+
+def along(mask, bias):
+    """Edges, and the bias of each."""
+    edges = edge_list(mask)
+    return edges, bias[edges.receivers, edges.senders.long()].unsqueeze(0)
+
+
+def masked(mask, bias):
+    return bias.masked_fill(~mask, -torch.inf)
+
+
+def agreement(kind, density):
+    mask = graph(kind, 300, density)
+    bias = torch.randn(300, 300, dtype=torch.float64)
+    q, k, v = rows(300, torch.float64)
+    dense = F.scaled_dot_product_attention(q, k, v, masked(mask, bias))
+    return (edge_attention(q, k, v, *along(mask, bias)) - dense).abs().max().item()
+
+
+@compiled
+@pytest.mark.parametrize("count", [320, 1024, 4096])
+@pytest.mark.parametrize("kind", ["random", "planted"])
+def test_attention_along_edges(count, kind):
+    densities = (0.05, 0.1, 0.2, 0.4, 0.6) if kind == "random" else (0.1,)
+    for density in densities:
+        error = agreement(kind, density)
+        assert error < 1e-10
+        mask, bias = graph(kind, count, density), torch.randn(count, count)
+        q, k, v = rows(count, torch.float32)
+        wall, listed = masked(mask, bias), along(mask, bias)
+        with torch.inference_mode():
+            seconds, ratios = interleaved(
+                {
+                    "mask": partial(F.scaled_dot_product_attention, q, k, v, wall),
+                    "edges": partial(edge_attention, q, k, v, *listed),
+                },
+                7 if count < 4096 else 3,
+            )
+        record(
+            "frozen",
+            f"attention, {count} modules, {kind} graph, density {density}",
+            {"seconds": seconds, "speedup": ratios["edges"], "error": error},
+        )
+
+
+@compiled
+@pytest.mark.parametrize("count", [320, 1024, 4096])
+def test_propagator_along_edges(count):
+    config = presets.tiny_imagenet()
+    layers = AttentiveCircuit(replace(config, layers=2)).propagators
+    layers[1].load_state_dict(layers[0].state_dict())
+    mask = graph("random", count, 0.1)
+    modules = Modules(
+        torch.randn(count, config.signature),
+        torch.randn(count, config.code),
+        torch.randn(count, config.width),
+    )
+    for layer, sparse in zip(layers, (False, True), strict=True):
+        assert isinstance(layer, Propagator)
+        layer.eval().requires_grad_(requires_grad=False)
+        layer.fix(modules, modules, mask, sparse=sparse)
+    here = Modules(None, None, torch.randn(1, count, config.width))
+    with torch.inference_mode():
+        dense, listed = (layer(here, here) for layer in layers)
+        error = (dense - listed).abs().max().item()
+        assert error < 1e-4  # float32; the layers agree in float64 in the tests
+        seconds, ratios = interleaved(
+            {
+                "mask": lambda: layers[0](here, here),
+                "edges": lambda: layers[1](here, here),
+            },
+            7 if count < 4096 else 3,
+        )
+    record(
+        "frozen",
+        f"frozen propagator, {count} modules, 10 % of the edges",
+        {"seconds": seconds, "speedup": ratios["edges"], "error": error},
+    )
+
+
+@compiled
+def test_whole_model_along_edges():
+    model = AttentiveCircuit(presets.tiny_imagenet()).eval()
+    pruned = eliminate_edges(model, 0.9)
+    calls = {
+        "mask": freeze(pruned, sparse=False),
+        "edges": freeze(pruned),
+    }
+    pictures = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        acts = {name: lambda m=each: m(pictures) for name, each in calls.items()}
+        seconds, ratios = interleaved(acts)
+    record(
+        "frozen",
+        "frozen circuit of 320 modules, 90 % of the edges eliminated, batch 1",
+        {"seconds": seconds, "speedup": ratios["edges"]},
+    )
