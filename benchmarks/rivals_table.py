@@ -179,6 +179,28 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
         write_json(path, found)
 
 
+def markdown(found: dict[str, Any]) -> str:
+    """The table of a result: score, ours minus each ± standard error, dropped."""
+    rows: dict[str, Any] = found["models"]
+    score = next(iter(next(iter(rows.values()))))
+    drops = [key for key in next(iter(rows.values())) if key.startswith("dropped_")]
+    heads = [score.removeprefix("test_"), "neuronal − this", "paper − this"]
+    heads += [f"{key.removeprefix('dropped_')} dropped" for key in drops]
+    lines = ["| model | " + " | ".join([*heads, "parameters"]) + " |"]
+    lines.append("|" + "---|" * (len(heads) + 2))
+    for name, each in rows.items():
+        cells = [f"{each[score]['mean']:.3f} ± {each[score]['deviation']:.3f}"]
+        for reference in OURS:
+            off = each[f"{reference} minus this"]
+            error = off["deviation"] / math.sqrt(len(off["seeds"]))
+            cells.append(f"{off['mean']:+.3f} ± {error:.3f}")
+        cells += [f"{each[key]['mean']:.3f}" for key in drops]
+        lines.append(
+            f"| {name} | " + " | ".join(cells) + f" | {each['parameters']:,} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Parse the command line."""
     torch.set_num_threads(1)
@@ -186,7 +208,11 @@ def main() -> None:
     options.add_argument("task", choices=TASKS)
     options.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data")
     options.add_argument("--models", nargs="*", default=None)
+    options.add_argument("--markdown", action="store_true", help="print what is there")
     given = options.parse_args()
+    if given.markdown:
+        print(markdown(read_json(ROOT / "docs" / "results" / f"{given.task}.json")))
+        return
     try:
         table(given.task, given.data, given.models)
     except UserError as error:

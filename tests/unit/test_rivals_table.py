@@ -100,3 +100,24 @@ def test_all_models_of_a_table_have_equal_parameters():
         config = rivals_table.matched(model, task, dataset, wanted)
         got = rivals_table.count_parameters(rivals_table.build(model, config))
         assert got == pytest.approx(wanted, rel=0.01)
+
+
+def test_the_table_shows_standard_errors_of_paired_differences():
+    rows = {
+        name: {
+            "test_accuracy": rivals_table.spread(values),
+            "dropped_30%": rivals_table.spread([0.5, 0.5]),
+            "parameters": 1234,
+        }
+        for name, values in (
+            ("neuronal", [0.9, 0.8]),
+            ("neuronal, paper", [0.7, 0.7]),
+            ("gru", [0.5, 0.6]),
+        )
+    }
+    rivals_table.compare(rows, "test_accuracy")
+    last = rivals_table.markdown({"models": rows}).splitlines()[-1]
+    # Differences 0.4 and 0.2: a deviation of 0.141, an error of 0.1.
+    assert last == (
+        "| gru | 0.550 ± 0.071 | +0.300 ± 0.100 | +0.150 ± 0.050 | 0.500 | 1,234 |"
+    )
