@@ -54,6 +54,40 @@ def test_a_program_takes_any_batch_and_length(name):
         )
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"horizon": "elapsed"},
+        {"top_k": 0, "integration": "quadrature"},
+        {"causal": True, "window": 5},
+        {"gate": "circuit", "horizon": "gate", "integration": "gate"},
+    ],
+    ids=str,
+)
+def test_neuronal_programs_take_any_batch_and_length(changes):
+    dataset = data.load("japanese-vowels")
+    config = MODELS["neuronal"].preset("tiny")
+    config = replace(
+        config,
+        tokenizer=tokenizer_for(dataset, config.tokenizer),
+        classes=dataset.outputs,
+        attention=replace(config.attention, **changes),
+    )
+    model = MODELS["neuronal"].build(config).eval()
+    exported = export(model, dataset.facts)
+    assert "nacs" not in str(exported.graph)  # it runs without our operations
+    program = exported.module()
+    for count, length in ((1, 29), (5, 7), (3, 1)):  # more keys than pairs, and fewer
+        inputs = torch.randn(count, length, 13)
+        inputs[..., 0] = torch.rand(count, length).cumsum(1)
+        keep = torch.ones(count, length, dtype=torch.bool)
+        keep[0, length // 2 + 1 :] = False
+        torch.testing.assert_close(
+            program(inputs, keep), model(inputs, keep), rtol=0, atol=1e-5
+        )
+
+
 def test_bytes_and_symbols():
     facts = replace(data.load("japanese-vowels").facts, kind="bytes")
     config = presets.tiny()

@@ -363,8 +363,11 @@ def _parts(q: Tensor, k: Tensor) -> Iterator[slice]:
     """All queries in training, else as many at a time as stay in a cache."""
     count = q.shape[2]
     rows = count
-    if not torch.is_grad_enabled():
+    if not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
         rows = max(16, AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
+    if rows is count:
+        yield slice(0, count)
+        return
     for start in range(0, count, rows):
         yield slice(start, start + rows)
 

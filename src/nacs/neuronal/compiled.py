@@ -6,6 +6,7 @@ and does the forward again there: the memory of training is that of the tokens.
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,7 +41,8 @@ def serves(
     """
     used = times if config.horizon == "elapsed" else []
     return (
-        config.solver in {"exact", "score"}
+        not torch.compiler.is_exporting()  # a program has to run without nacs
+        and config.solver in {"exact", "score"}
         and config.horizon != "gate"
         and config.integration == "none"
         and 0 < config.top_k < k.shape[2]

@@ -20,6 +20,7 @@ __all__ = [
     "Pairs",
     "between",
     "dense_weights",
+    "exported_top_k",
     "gather",
     "key_spacing",
     "masked_softmax",
@@ -67,6 +68,11 @@ def top_k(
         window: Keys a causal query sees, its own the last; 0 for all.
         first: Query i stands at key `first` + i.
     """
+    if pairs and torch.compiler.is_exporting():
+        mask = seen(
+            queries, keys, allowed, keep, causal=causal, window=window, first=first
+        )
+        return exported_top_k(queries, keys, mask, pairs)
     some = 0 < pairs < keys.shape[-2]
     if some and allowed is None and usable(queries, keys):
         chosen, alive = select(
@@ -129,6 +135,25 @@ def plain_top_k(
                 alive[part, here] = best > -math.inf
     shape = (*size[:3], pairs)
     return Pairs(chosen.view(shape), None if alive is None else alive.view(shape))
+
+
+@torch.no_grad()
+def exported_top_k(
+    queries: Float[Tensor, "batch heads queries head_width"],
+    keys: Float[Tensor, "batch heads keys head_width"],
+    allowed: Bool[Tensor, "#batch #heads #queries #keys"] | None,
+    pairs: int,
+) -> Pairs:
+    """`top_k` without a loop or a branch on a size, for programs of any length.
+
+    Where there are fewer keys than pairs, the rest only fills up.
+    """
+    scores = queries @ keys.mT
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    scores = F.pad(scores, (0, pairs), value=-math.inf)
+    best, chosen = scores.topk(pairs, sorted=False)
+    return Pairs(chosen.clamp(max=keys.shape[-2] - 1), best > -math.inf)
 
 
 LARGEST = {"cpu": 2**18}
@@ -241,10 +266,11 @@ def key_spacing(
     if keep is not None:  # a padded stamp repeats the last real one
         times = times.masked_fill(~keep, -math.inf).cummax(-1).values
         times = torch.where(times.isinf(), times.new_zeros(()), times)
-    steps = times.diff(dim=-1)
+    before = times.diff(dim=-1, prepend=times[:, :1])
     if causal:
-        return F.pad(steps, (1, 0)).clamp(min=SHORTEST)
-    return ((F.pad(steps, (1, 0)) + F.pad(steps, (0, 1))) / 2).clamp(min=SHORTEST)
+        return before.clamp(min=SHORTEST)
+    after = times.diff(dim=-1, append=times[:, -1:])
+    return ((before + after) / 2).clamp(min=SHORTEST)
 
 
 def between(
