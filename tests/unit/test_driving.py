@@ -78,6 +78,13 @@ def test_the_driver_steers_for_the_lane():
     assert ahead[0] == pytest.approx(-1.418 * 4 * np.pi / tiles)
 
 
+def test_the_driver_knows_how_far_off_the_lane_it_is():
+    driver = Driver(circle(100.0, outside=-8.0))
+    assert driver.off == pytest.approx(8.0)
+    driver.env.car.hull.position = (0.0, 0.0)
+    assert driver.off == pytest.approx(100.0)
+
+
 def test_the_driver_is_as_fast_as_the_bends_allow():
     straight, bend = 1e5, 20.0
     assert act(radius=straight)[1:].tolist() == [1, 0]
@@ -199,18 +206,44 @@ def test_the_noise_is_driven_but_not_recorded(simulator):
     assert_close(straight.wanted, again.wanted)
     assert_close(noisy.wanted[0], straight.wanted[0])
     assert (noisy.wanted[-1] != straight.wanted[-1]).any()
-    idle = lap(7, lambda _: lambda *_: np.zeros(3, np.float32), noise=0.5, longest=12)
-    assert not idle.wanted.any()
-    assert (idle.observations[-1] != idle.observations[0]).any()
+    still = lap(7, idle, noise=0.5, longest=12)
+    assert not still.wanted.any()
+    assert (still.observations[-1] != still.observations[0]).any()
     assert straight.reward > 0
+
+
+def idle(_):
+    return lambda *_: np.zeros(3, np.float32)
+
+
+def flooring(_):
+    return lambda *_: np.array([1, 1, 0], np.float32)
+
+
+def test_a_taught_lap_shows_what_the_driver_would_do(simulator):
+    driven = lap(7, idle, taught=True, longest=12)
+    assert (driven.wanted[:, 1] == 1).all()
+    assert driven.reward == lap(7, idle, longest=12).reward
+
+
+def test_the_teacher_takes_over_off_the_lane(simulator, monkeypatch):
+    alone = lap(7, flooring, taught=True, longest=12)
+    monkeypatch.setattr("nacs.data.driving.OFF", -1.0)
+    helped = lap(7, flooring, taught=True, longest=12)
+    assert (alone.wanted[-1] != helped.wanted[-1]).any()
+    assert_close(helped.observations, lap(7, Driver, longest=12).observations)
+
+
+def test_a_taught_lap_ends_once_the_car_is_lost(simulator, monkeypatch):
+    monkeypatch.setattr("nacs.data.driving.LOST", 4.0)
+    driven = lap(7, flooring, taught=True, longest=40)
+    assert 5 < len(driven.wanted) < 40
+    assert len(lap(7, flooring, longest=40).wanted) == 40
 
 
 def test_an_action_is_held_for_two_frames(simulator):
     """A car that stands earns nothing and loses 0.1 a frame."""
-    short, longer = (
-        lap(7, lambda _: lambda *_: np.zeros(3, np.float32), longest=longest)
-        for longest in (5, 8)
-    )
+    short, longer = (lap(7, idle, longest=longest) for longest in (5, 8))
     assert longer.reward - short.reward == pytest.approx(-3 * 2 * 0.1)
     assert longer.wanted.tolist() == [[0, 0, 0]] * 8
 
@@ -226,6 +259,10 @@ def test_a_recording_goes_on_where_it_stopped(simulator, tmp_path):
     assert paths[0].exists()
     assert paths[1].stat().st_mtime_ns == before
     assert not list((tmp_path / "laps").glob("*.part"))
+    other = record(tmp_path, 1, driver=idle, noise=(0.0,), first=7, longest=3)
+    with np.load(other[0]) as driven:
+        assert (driven["wanted"][:, 1] == 1).all()  # of the scripted driver
+        assert_close(driven["frames"][2], look(lap(7, idle, longest=3).observations[2]))
 
 
 def test_a_clone_drives(simulator, cloned):

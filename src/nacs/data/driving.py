@@ -5,7 +5,8 @@
                  wanted + noise → two frames of the simulator → reward
 
 The noise is on what the car does, never on what is recorded: a lap then also shows how
-the driver comes back to the lane, which a clone of it needs to know (DART). Whoever
+the driver comes back to the lane, which a clone of it needs to know (DART). A clone's
+own laps, where the driver only says what it would do, show the rest (DAgger). Whoever
 drives, recorded or in the end a model, drives in the one loop of `lap`.
 
 References:
@@ -16,7 +17,7 @@ References:
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +38,7 @@ __all__ = [
     "lap",
     "look",
     "read_laps",
+    "read_recorded",
     "record",
 ]
 
@@ -47,6 +49,10 @@ HOLD = 2
 """Frames of the simulator, 1/50 s each, for which an action is held."""
 
 FRAMES_A_SECOND = 50
+OFF, LOST = 6.5, 20.0
+"""Distances from the middle of the lane, which is 13 wide, where the teacher of a
+taught lap takes over, and where the lap ends."""
+
 LONGEST = 500
 """Actions, 20 s; the simulator stops there."""
 
@@ -84,6 +90,12 @@ class Driver:
         turn = np.roll(heading, -1) - heading
         self.bends = np.abs(np.angle(np.exp(1j * turn)))
 
+    @property
+    def off(self) -> float:
+        """How far the car is from the middle of the lane, which is 13 wide."""
+        place = np.array(self.env.car.hull.position)
+        return float(np.hypot(*(self.track - place).T).min())
+
     def __call__(self, observation: Array, seconds: float) -> Array:  # noqa: ARG002
         """What it would do now."""
         hull, tiles = self.env.car.hull, len(self.track)
@@ -111,7 +123,7 @@ class Lap(NamedTuple):
     """(actions,) since the start."""
 
     wanted: Array
-    """(actions, controls) float32: the driver's answers, without the noise."""
+    """(actions, controls) float32: the answers of the driver, or of its teacher."""
 
     reward: float
     """The return: 1000 for all tiles of the track, less 0.1 a frame."""
@@ -122,6 +134,7 @@ def lap(
     driver: Callable[[Any], Policy],
     *,
     noise: float = 0.0,
+    taught: bool = False,
     longest: int = LONGEST,
 ) -> Lap:
     """Drive one lap of the track of a seed.
@@ -130,6 +143,8 @@ def lap(
         seed: Draws the track.
         driver: From the environment after its reset to what drives.
         noise: Deviation of the noise on steering and gas; it changes in 0.4 s.
+        taught: Whether what the scripted driver would do is recorded instead. It also
+            drives while the car is off the lane, and the lap ends once the car is lost.
         longest: Actions after which the lap ends.
 
     Raises:
@@ -146,23 +161,29 @@ def lap(
     env = gymnasium.make("CarRacing-v3", continuous=True)
     observation: Array
     observation, _ = env.reset(seed=seed)
-    policy, random = driver(env), np.random.default_rng(seed)
+    policy, teacher = driver(env), Driver(env) if taught else None
+    random = np.random.default_rng(seed)
     seen: list[Array] = []
     wanted: list[Array] = []
     total, done, drift = 0.0, False, np.zeros(2)
     while not done and len(wanted) < longest:
         seen.append(observation)
-        wanted.append(policy(observation, HOLD / FRAMES_A_SECOND * len(wanted)))
+        seconds = HOLD / FRAMES_A_SECOND * len(wanted)
+        action = policy(observation, seconds)
+        wanted.append(teacher(observation, seconds) if teacher else action)
+        if teacher and teacher.off > OFF:
+            action = wanted[-1]
         drift = 0.9 * drift + noise * 0.19**0.5 * random.normal(size=2)
-        action = disturbed(wanted[-1], drift)
+        action = disturbed(action, drift)
         for _ in range(HOLD):
             observation, reward, ended, cut, _ = env.step(action)
             total, done = total + float(reward), ended or cut
             if done:
                 break
+        done = bool(done or (teacher and teacher.off > LOST))
     env.close()
-    seconds = HOLD / FRAMES_A_SECOND * np.arange(len(wanted))
-    return Lap(np.stack(seen), seconds, np.stack(wanted), total)
+    times = HOLD / FRAMES_A_SECOND * np.arange(len(wanted))
+    return Lap(np.stack(seen), times, np.stack(wanted), total)
 
 
 def disturbed(action: Array, noise: Array) -> Array:
@@ -191,25 +212,43 @@ FIRST_SEED = 1000
 """Of the recorded tracks, which follow each other; seeds below are left for driving."""
 
 
-def record(folder: Path, laps: int, *, longest: int = LONGEST) -> list[Path]:
-    """Files of the first laps, driven now where a file is not there yet.
+def record(
+    folder: Path,
+    laps: int,
+    *,
+    driver: Callable[[Any], Policy] = Driver,
+    noise: Sequence[float] = NOISE,
+    first: int = FIRST_SEED,
+    longest: int = LONGEST,
+) -> list[Path]:
+    """Files of taught laps, driven now where a file is not there yet.
 
     Args:
         folder: Where they are kept, a file a lap; made if absent.
         laps: How many.
+        driver: Who drives; what is recorded is what the scripted driver would do.
+        noise: Deviations of the noise, lap by lap in turn.
+        first: Seed of the first track.
         longest: Actions after which a lap ends.
     """
     from rich.console import Console
     from rich.progress import track
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{FIRST_SEED + number}.npz" for number in range(laps)]
+    paths = [folder / f"{first + number}.npz" for number in range(laps)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if not missing:
         return paths
     for number in track(missing, "driving", console=Console(stderr=True)):
-        noise = NOISE[number % len(NOISE)]
-        driven = lap(FIRST_SEED + number, Driver, noise=noise, longest=longest)
+        if paths[number].exists():  # by another process since
+            continue
+        driven = lap(
+            first + number,
+            driver,
+            noise=noise[number % len(noise)],
+            taught=True,
+            longest=longest,
+        )
         frames = np.stack([look(each) for each in driven.observations])
         part = paths[number].with_suffix(".part")
         with part.open("wb") as file:
@@ -223,9 +262,6 @@ def record(folder: Path, laps: int, *, longest: int = LONGEST) -> list[Path]:
 def read_laps(laps: int = LAPS, folder: Path | None = None) -> Samples:
     """Windows of the first laps, recorded first where they are not there yet.
 
-    Whole laps are held out for validation and test. The target of every frame is what
-    the driver wanted then.
-
     Args:
         laps: How many.
         folder: Where they are kept; car-racing in the cache folder if not given.
@@ -233,7 +269,17 @@ def read_laps(laps: int = LAPS, folder: Path | None = None) -> Samples:
     Raises:
         UserError: A file of a lap is broken; or gymnasium is missing, and a lap.
     """
-    paths = record(folder or cache_folder() / "car-racing", laps)
+    return read_recorded(record(folder or cache_folder() / "car-racing", laps))
+
+
+def read_recorded(paths: Sequence[Path]) -> Samples:
+    """Windows of recorded laps; whole laps are held out for validation and test.
+
+    The target of every frame is what the scripted driver would do then.
+
+    Raises:
+        UserError: A file of a lap is broken.
+    """
     inputs: list[Array] = []
     targets: list[Array] = []
     ids: list[str] = []
