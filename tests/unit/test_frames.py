@@ -179,10 +179,14 @@ def test_the_udacity_drive(shared):
     assert counts == [81, 13, 26]
 
 
-def test_a_token_a_frame_and_clear_errors():
+def test_a_token_a_frame():
     config = TokenizerConfig(kind="frames", width=32, channels=2, size=(5, 8))
     tokens, keep = build_tokenizer(config)(observed())
     assert (tokens.shape, keep) == ((2, 9, 32), None)
+
+
+def test_bad_calls_of_the_tokenizer_of_frames():
+    config = TokenizerConfig(kind="frames", width=32, channels=2, size=(5, 8))
     with pytest.raises(ValueError, match=r"expected 81 columns \(the time and 2 × 5 ×"):
         build_tokenizer(config)(observed()[..., :-1])
     with pytest.raises(
