@@ -2,12 +2,14 @@
 
 Run:  python benchmarks/car_racing.py     (the first time it records 120 laps: 15 min)
 
-A pilot learns from the data set car-racing and drives 40 more tracks, where the
-scripted driver says what it would do: these laps show what clones get wrong (DAgger).
-Every model then learns from all laps with 3 seeds, at the parameters of `neuronal`, and
-drives 10 tracks nobody recorded: `step` gets a frame each 1/25 s, and its action is all
-that moves the car. Writes docs/results/car-racing.json, a row as each model is done,
-and a strip of frames, docs/results/car-racing.png. A killed run goes on where it was.
+A pilot learns from the data set car-racing and drives more tracks, where the scripted
+driver says what it would do: these laps show what clones get wrong (DAgger). A second
+pilot learns from them too, and drives the first bends of other tracks, where clones
+fail most. Every model then learns from all laps with 3 seeds, at the parameters of
+`neuronal`, and drives 10 tracks nobody recorded: `step` gets a frame each 1/25 s, and
+its action is all that moves the car. Writes docs/results/car-racing.json, a row as each
+model is done, and a strip of frames, docs/results/car-racing.png. A killed run goes on
+where it was.
 
 References:
     Ross, Gordon, Bagnell, A Reduction of Imitation Learning to No-Regret Online
@@ -42,8 +44,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "car-racing"
 RESULTS = ROOT / "docs" / "results"
 TRACKS = range(100, 110)
-CORRECTED, FIRST_CORRECTED = 40, 2000
-"""Laps of the pilot, and the seed of their first track."""
+ROUNDS = ((2000, 40, 500, (0.0,)), (3000, 80, 150, (0.0, 0.1)))
+"""A row a pilot: seed of its first track, laps, actions a lap, noise lap by lap."""
 
 SEEDS = (0, 1, 2)
 MODELS_COMPARED: dict[str, dict[str, Any]] = {
@@ -85,20 +87,22 @@ def matched(name: str, dataset: Dataset) -> Any:
 
 
 def corrected() -> Dataset:
-    """The data set car-racing, and the laps of a pilot that learned from it."""
+    """The data set car-racing, and laps of pilots that learned from it."""
     laps = record(cache_folder() / "car-racing", LAPS)
-    first = assemble(read_recorded(laps), seed=0)
-    out = RUNS / "pilot"
-    train("neuronal", sizes("neuronal", first), first, TRAINING, out)
-    pilot, _ = load_run(out)
-    more = record(
-        RUNS / "corrected",
-        CORRECTED,
-        driver=clone(pilot, first.train),  # pyright: ignore
-        noise=(0.0,),
-        first=FIRST_CORRECTED,
-    )
-    return assemble(read_recorded([*laps, *more]), seed=0)
+    for number, (first, count, longest, noise) in enumerate(ROUNDS):
+        dataset = assemble(read_recorded(laps), seed=0)
+        out = RUNS / f"pilot-{number}"
+        train("neuronal", sizes("neuronal", dataset), dataset, TRAINING, out)
+        pilot, _ = load_run(out)
+        laps += record(
+            RUNS / f"corrected-{number}",
+            count,
+            driver=clone(pilot, dataset.train),  # pyright: ignore
+            noise=noise,
+            first=first,
+            longest=longest,
+        )
+    return assemble(read_recorded(laps), seed=0)
 
 
 def drive(name: str, dataset: Dataset, seed: int, tracks: range) -> dict[str, Any]:
