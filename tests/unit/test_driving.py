@@ -86,11 +86,11 @@ def test_the_driver_knows_how_far_off_the_lane_it_is():
 
 
 def test_the_driver_is_as_fast_as_the_bends_allow():
-    straight, bend = 1e5, 20.0
+    straight, bend = 1e5, 25.0
     assert act(radius=straight)[1:].tolist() == [1, 0]
     assert act(radius=straight, speed=110.0)[1] == 0
-    # at 20 the next 14 tiles of 35 turn by 144 degrees
-    wanted = 109.2 - 29.5 * 14 / 35 * 2 * np.pi
+    # at 25 the next 14 tiles of 44 turn by 115 degrees
+    wanted = 109.2 - 34 * 14 / 44 * 2 * np.pi
     braking = act(radius=bend, speed=wanted + 4)
     assert braking[1:].tolist() == pytest.approx([0, 0.2])
     assert act(radius=bend, speed=wanted - 4)[1:].tolist() == pytest.approx([0.2, 0])

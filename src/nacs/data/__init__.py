@@ -31,7 +31,7 @@ NAMES = {
     "acsf1": "200 power signatures of appliances, 10 classes (of aeon)",
     "pickup-gesture": "100 gestures, ragged, 10 classes (of aeon)",
     "noisy-sensors": "a drifting quantity seen by three sensors: made on the spot",
-    "car-racing": "120 laps of gymnasium's CarRacing, driven on the spot in 15 min",
+    "car-racing": "100 laps of gymnasium's CarRacing, driven on the spot in 10 min",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
     "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
