@@ -139,7 +139,7 @@ class SequenceModel(nn.Module):
         """Logits, or numbers; one a token if nothing is pooled.
 
         Args:
-            inputs: What the tokenizer takes. Column 0 of a series is its time stamp;
+            inputs: What the tokenizer takes. Column 0 of series and frames is the time;
                 tokens of other kinds are a time of 1 apart.
             keep: False where a ragged input is padding.
             context: Not used; part of every model's call.
@@ -187,7 +187,7 @@ class SequenceModel(nn.Module):
     def _times(
         self, inputs: Tensor, tokens: Tensor, keep: Tensor | None
     ) -> Float[Tensor, "batch tokens"]:
-        if self.config.tokenizer.kind == "series":
+        if self.config.tokenizer.kind in {"series", "frames"}:
             times = inputs[..., 0]
             return times if keep is None else times.masked_fill(~keep, 0)
         count = tokens.shape[1]

@@ -1,13 +1,47 @@
-"""From a data set to the tokenizer and preset that suit it."""
+"""From a data set to the tokenizer, preset and answers that suit it."""
 
 from collections.abc import Container
 from dataclasses import replace
+from typing import Any
 
+from nacs.baselines.rivals import RivalConfig
 from nacs.data.base import Dataset
 from nacs.errors import UserError
+from nacs.neuronal import NeuronalModelConfig
 from nacs.tokenizers import TokenizerConfig
 
-__all__ = ["default_preset", "tokenizer_for"]
+__all__ = ["default_preset", "fitted", "tokenizer_for"]
+
+MEMORY = 16
+"""Keys that attention sees of a stream of frames, its own the last."""
+
+
+def fitted(sizes: Any, dataset: Dataset) -> Any:
+    """A model's configuration with the tokenizer and the answers of a data set.
+
+    Where every frame is asked about, every token is answered, and none hears a later
+    one: such a model answers a stream as it answered in training.
+
+    Raises:
+        UserError: If every frame is asked about and the model would hear later ones.
+    """
+    sizes = replace(
+        sizes,
+        tokenizer=tokenizer_for(dataset, sizes.tokenizer),
+        classes=dataset.outputs,
+    )
+    if not dataset.dense:
+        return sizes
+    if isinstance(sizes, NeuronalModelConfig):
+        attention = replace(sizes.attention, causal=True, window=MEMORY)
+        return replace(sizes, pooling="none", attention=attention)
+    if isinstance(sizes, RivalConfig) and sizes.causal:
+        return replace(sizes, pooling="none")
+    name = sizes.mixer if isinstance(sizes, RivalConfig) else type(sizes).__name__
+    raise UserError(
+        f"{dataset.name}: every frame is asked about, expected a model that hears no "
+        f"later ones, got {name}; give --model neuronal, or gru, lstm, cfc"
+    )
 
 
 def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
@@ -37,6 +71,11 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
     if dataset.kind == "series":
         features = dataset.shape[1] - 1
         return TokenizerConfig(kind="series", width=like.width, features=features)
+    if dataset.kind == "frames":
+        channels, height, width = dataset.frame
+        return TokenizerConfig(
+            kind="frames", width=like.width, channels=channels, size=(height, width)
+        )
     if dataset.kind == "bytes":
         return TokenizerConfig(
             kind="bytes", width=like.width, length=max(1, dataset.shape[0])

@@ -1,4 +1,4 @@
-"""From what people have to tokens: images, point sets, bytes, symbols, series.
+"""From what people have to tokens: images, points, bytes, symbols, series, frames.
 
 Every tokenizer returns the tokens and the mask of those that are there (True means
 keep; None where nothing is ragged). What padding holds never reaches a token.
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 __all__ = [
     "Bytes",
     "ConvStem",
+    "Frames",
     "Patches",
     "Points",
     "Series",
@@ -34,17 +35,19 @@ Tokens = tuple[Tensor, Tensor | None]
 class TokenizerConfig:
     """How an input becomes tokens."""
 
-    kind: Literal["conv", "patches", "points", "bytes", "tokens", "series"] = "conv"
+    kind: Literal[
+        "conv", "patches", "points", "bytes", "tokens", "series", "frames"
+    ] = "conv"
     """What the input is, and how it is cut."""
 
     width: int = 256
     """Width of the tokens, positions included."""
 
     channels: int = 3
-    """Channels of an image."""
+    """Channels of an image or frame."""
 
     size: tuple[int, int] = (64, 64)
-    """Height and width of an image in pixels."""
+    """Height and width of an image or frame in pixels."""
 
     patch: int = 4
     """Side of a patch, or of the stem's first stride, in pixels."""
@@ -80,6 +83,11 @@ class TokenizerConfig:
                     f"`positions` must be less than `width`, got {self.positions} "
                     f"and {self.width}."
                 )
+        if self.kind == "frames" and min(self.size) < 4:
+            raise ValueError(
+                f"frames must be 4 pixels high and wide or more, got {self.size[0]} × "
+                f"{self.size[1]}."
+            )
         if self.width < 1 or self.width % 2:
             raise ValueError(f"`width` must be even and positive, got {self.width}.")
 
@@ -97,6 +105,7 @@ def build_tokenizer(config: TokenizerConfig) -> nn.Module:
         "bytes": Bytes,
         "tokens": Bytes,
         "series": Series,
+        "frames": Frames,
     }
     if config.kind not in kinds:
         raise ValueError(
@@ -221,6 +230,11 @@ def _fourier(values: Tensor, frequencies: Tensor) -> Tensor:
     return torch.cat([phase.sin(), phase.cos()], -1)
 
 
+def _periods(bands: int) -> nn.Parameter:
+    """Learned frequencies of waves whose periods start at 1, 2, 4 … steps."""
+    return nn.Parameter(2 * math.pi * 2.0 ** -torch.arange(bands))
+
+
 def _without_padding(inputs: Tensor, keep: Tensor | None) -> Tensor:
     return inputs if keep is None else torch.where(keep.unsqueeze(-1), inputs, 0)
 
@@ -307,9 +321,7 @@ class Series(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.frequencies = nn.Parameter(
-            2 * math.pi * 2.0 ** -torch.arange(config.bands).float()
-        )
+        self.frequencies = _periods(config.bands)
         columns = 1 + 2 * config.features + 2 * config.bands
         self.embed = nn.Linear(columns, config.width)
 
@@ -334,3 +346,46 @@ class Series(nn.Module):
         time = time / 2.0 ** (self.config.bands - 1)  # the longest period at the start
         parts = [time, values, seen.to(values.dtype), waves]
         return self.embed(torch.cat(parts, -1)), keep
+
+
+class Frames(nn.Module):
+    """Pictures in time: strided convolutions and the waves of `Series`.
+
+    A token a frame. The time enters by its waves alone: in a stream it never ends.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frequencies = _periods(config.bands)
+        self.features = nn.Sequential(
+            nn.Conv2d(config.channels, 24, 8, stride=4, padding=2),
+            nn.GELU(),
+            nn.Conv2d(24, 32, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+        )
+        places = math.prod(-(-(side // 4) // 4) for side in config.size)
+        self.embed = nn.Linear(64 * places + 2 * config.bands, config.width)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "batch time columns"],
+        keep: Bool[Tensor, "batch time"] | None = None,
+    ) -> Tokens:
+        """One token a frame; column 0 is its time stamp."""
+        shape = (self.config.channels, *self.config.size)
+        columns = 1 + math.prod(shape)
+        _check(inputs, 3, f"frames of shape (batch, time, {columns})")
+        if inputs.shape[-1] != columns:
+            raise ValueError(
+                f"expected {columns} columns (the time and {shape[0]} × {shape[1]} × "
+                f"{shape[2]} pixels), got {inputs.shape[-1]}."
+            )
+        inputs = _without_padding(inputs, keep)
+        pixels = inputs[..., 1:].reshape(-1, *shape)
+        seen = self.features(pixels).unflatten(0, inputs.shape[:2])
+        waves = _fourier(inputs[..., :1], self.frequencies)
+        return self.embed(torch.cat([seen, waves], -1)), keep

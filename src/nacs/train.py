@@ -310,4 +310,9 @@ def _loss(logits: Tensor, targets: Tensor, *, classes: bool) -> Tensor:
     """Cross-entropy in nats for classes, mean squared error for numbers."""
     if classes:
         return F.cross_entropy(logits, targets)
+    if logits.numel() != targets.numel():
+        raise UserError(
+            f"expected answers of shape {tuple(targets.shape)}, got "
+            f"{tuple(logits.shape)}; `pooling` is none where every frame is asked about"
+        )
     return F.mse_loss(logits.view(targets.shape), targets.to(logits.dtype))

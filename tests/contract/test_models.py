@@ -34,6 +34,10 @@ KINDS = {
         TokenizerConfig(kind="series", width=32, features=2),
         lambda: torch.randn(4, 9, 3),
     ),
+    "frames": (
+        TokenizerConfig(kind="frames", width=32, channels=2, size=(5, 8)),
+        lambda: torch.randn(4, 9, 81),
+    ),
 }
 names = pytest.mark.parametrize("name", MODELS)
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -70,7 +74,7 @@ def test_batch_order_and_repeats(name, kind):
     assert not torch.allclose(model(inputs)[0], model(inputs)[1])
 
 
-@pytest.mark.parametrize("kind", ["points", "bytes", "tokens", "series"])
+@pytest.mark.parametrize("kind", ["points", "bytes", "tokens", "series", "frames"])
 @names
 def test_padding_never_changes_an_output(name, kind):
     model, inputs = build(name, kind)

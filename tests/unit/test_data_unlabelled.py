@@ -39,6 +39,14 @@ def test_series_need_no_label(table):
     assert_array_equal(split.inputs[0], [[0, 1, 2], [1, np.nan, 4]])
 
 
+def test_a_model_of_several_numbers_has_targets_of_that_many(table):
+    known = facts(
+        "series", (9, 3), target_mean=[1.0, 2.0, 3.0], target_deviation=[1.0] * 3
+    )
+    split = read_unlabelled(table("id,time,volt,amp", "p,0,1,2", "q,5,6,7"), known)
+    assert split.batch([0, 1]).targets.tolist() == [[-1, -2, -3]] * 2
+
+
 def test_labels_that_are_there_are_ignored(table):
     """Even where they would contradict each other."""
     lines = ("id,time,label,volt,amp", "p,0,yes,1,2", "p,1,no,3,4")

@@ -9,6 +9,7 @@ References:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,6 +53,25 @@ class Recurrent(nn.Module):
         """The memory after every token; padding comes last and changes none."""
         waited = since_before(times).unsqueeze(-1)
         return self.cell(torch.cat([tokens, waited], -1))[0]
+
+    def step(
+        self,
+        token: Float[Tensor, "batch width"],
+        time: Float[Tensor, " batch"],
+        state: tuple[Any, Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "batch width"], tuple[Any, Tensor]]:
+        """The memory after the next token of a stream, and what is kept: it, and when.
+
+        Args:
+            token: The next token.
+            time: Its time stamp.
+            state: Of the step before; None at the start.
+        """
+        memory, before = (None, time) if state is None else state
+        waited = (time - before).clamp(min=0)
+        heard = torch.cat([token, waited.unsqueeze(-1)], -1).unsqueeze(1)
+        out, memory = self.cell(heard, memory)
+        return out.squeeze(1), (memory, time)
 
 
 class PhasedLSTM(nn.Module):

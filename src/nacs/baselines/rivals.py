@@ -72,6 +72,11 @@ class RivalConfig:
     pooling: Pooling = "mean"
     """From tokens to the answer: their mean, the last one, or an answer a token."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether no token hears a later one."""
+        return self.mixer not in {"contiformer", "multi-head", "mtan"}
+
     def __post_init__(self) -> None:
         if self.mixer not in get_args(Mixer):
             raise ValueError(

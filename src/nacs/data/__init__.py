@@ -31,6 +31,7 @@ NAMES = {
     "acsf1": "200 power signatures of appliances, 10 classes (of aeon)",
     "pickup-gesture": "100 gestures, ragged, 10 classes (of aeon)",
     "noisy-sensors": "a drifting quantity seen by three sensors: made on the spot",
+    "car-racing": "100 laps of gymnasium's CarRacing, driven on the spot in 10 min",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
     "cifar-10": "60,000 colour photos, 32x32, 10 classes (download, 170 MB)",
@@ -58,7 +59,8 @@ def load(
         name_or_path: A name in `NAMES`, or a path `nacs.data.readers.read` knows, or
             a publisher's archive.
         seed: Draws the splits of a path, where its publisher fixed none.
-        size: Scale image files to squares of this many pixels.
+        size: Scale image files to squares of this many pixels, the pictures of a drive
+            to this height.
         length: Keep no more of a sequence than this many steps, bytes or points.
 
     Raises:
@@ -82,6 +84,7 @@ def _samples(
     """Samples by name or by path, and the seed that draws their splits."""
     from nacs.data.aeon_sets import SHIPPED, read_shipped
     from nacs.data.digits import read_digits, read_mnist_5k
+    from nacs.data.driving import read_laps
     from nacs.data.generated import (
         as_events,
         make_integral,
@@ -99,6 +102,7 @@ def _samples(
         "associative-recall": make_recall,
         "integral": make_integral,
         "noisy-sensors": make_sensors,
+        "car-racing": read_laps,
     }
     name = name_or_path if isinstance(name_or_path, str) else ""
     if name.startswith("events:"):

@@ -9,10 +9,12 @@ the training deviation and pads ragged samples with zeros.
 | image  | channels height width, uint8/float| batch channels height width, float    |
 | points | points 3+features, float          | batch points 3+features, float        |
 | series | time 1+channels, float            | batch time 1+channels, float          |
+| frames | time 1+pixels, float              | batch time 1+pixels, float            |
 | bytes  | length, uint8                     | batch length, long, 0 to 255          |
 | tokens | length, integer                   | batch length, long                    |
 
 Channel 0 of a series is its time stamp; NaN in another channel is a missing value.
+Frames are a series whose values are the pixels of a picture, channel by channel.
 """
 
 import dataclasses
@@ -26,10 +28,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from nacs.errors import UserError
+
 __all__ = ["Array", "Batch", "DataFacts", "Dataset", "Kind", "Split"]
 
 Array: TypeAlias = npt.NDArray[Any]
-Kind: TypeAlias = Literal["image", "points", "bytes", "tokens", "series"]
+Kind: TypeAlias = Literal["image", "points", "bytes", "tokens", "series", "frames"]
 
 
 class Batch(NamedTuple):
@@ -39,7 +43,8 @@ class Batch(NamedTuple):
     """What the tokenizer of this kind expects (see the table above)."""
 
     targets: Tensor
-    """(batch,) long for classes; (batch,) or (batch, targets) float32 for numbers."""
+    """(batch,) long for classes; (batch,), (batch, targets) or, where every frame is
+    answered, (batch, time, targets) float32 for numbers."""
 
     keep: Bool[Tensor, "batch tokens"] | None = None
     """True where a sample has data, False where it is padded; None: nothing ragged."""
@@ -70,16 +75,18 @@ class Split:
     """One array when all samples have one shape, else a list of ragged ones."""
 
     targets: Array
-    """(samples,) int64 classes, or (samples,) or (samples, targets) float32."""
+    """(samples,) int64 classes, or (samples,), (samples, targets) or, with one answer a
+    frame, (samples, time, targets) float32."""
 
     ids: Array
     """(samples,) strings: the file or row a sample came from, for predictions."""
 
     mean: Array | None = None
-    """Subtracted from float inputs; broadcasts against one sample. None is 0."""
+    """Subtracted from float inputs; broadcasts against one sample, except of frames:
+    one of the time, one a channel. None is 0."""
 
     deviation: Array | None = None
-    """Float inputs are divided by it; broadcasts against one sample. None is 1."""
+    """Float inputs are divided by it; shaped as `mean`. None is 1."""
 
     target_mean: Array | None = None
     """Subtracted from numbers to be predicted; (), or (targets,). None is 0."""
@@ -198,9 +205,9 @@ class Split:
             samples = samples.astype(np.float32) / 255
         # before float32: large time stamps would lose their differences
         if self.mean is not None:
-            samples = samples - self.mean
+            samples = samples - _columns(self.mean, samples)
         if self.deviation is not None:
-            samples = samples / self.deviation
+            samples = samples / _columns(self.deviation, samples)
         return samples.astype(np.float32)
 
 
@@ -273,6 +280,9 @@ class Dataset:
     size: int | None = None
     """Side in pixels that images were scaled to; None: as they were."""
 
+    frame: tuple[int, ...] = ()
+    """Channels, height and width of one of the frames."""
+
     @property
     def facts(self) -> DataFacts:
         """How this data was read, for the run that is trained on it."""
@@ -297,7 +307,12 @@ class Dataset:
         if self.classes:
             return len(self.classes)
         targets = self.train.targets
-        return 1 if targets.ndim == 1 else int(targets.shape[1])
+        return 1 if targets.ndim == 1 else int(targets.shape[-1])
+
+    @property
+    def dense(self) -> bool:
+        """Whether every frame is asked about, not the sample as a whole."""
+        return self.train.targets.ndim == 3
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -313,10 +328,10 @@ class Dataset:
         """Return the data set with sequences cut to `length` when batched.
 
         Raises:
-            ValueError: length is below 1, or the samples are images.
+            UserError: length is below 1, or the samples are images or frames.
         """
-        if length < 1 or self.kind == "image":
-            raise ValueError(
+        if length < 1 or self.kind in {"image", "frames"}:
+            raise UserError(
                 f"expected a length of at least 1 and samples with a length, "
                 f"got {length} for {self.name} of kind {self.kind}"
             )
@@ -325,6 +340,15 @@ class Dataset:
             for split in (self.train, self.val, self.test)
         )
         return dataclasses.replace(self, train=train, val=val, test=test)
+
+
+def _columns(scale: Array, samples: Array) -> Array:
+    """A number a column of frames, whose scale has one of the time, one a channel."""
+    columns = samples.shape[-1]
+    if scale.ndim != 1 or len(scale) in (1, columns):
+        return scale
+    pixels = (columns - 1) // (len(scale) - 1)
+    return np.concatenate([scale[:1], np.repeat(scale[1:], pixels)])
 
 
 def _tensor(array: Array) -> Tensor:

@@ -6,6 +6,7 @@
 | blob, offsets, labels, optionally is_test, is_val| encoded images, one after another|
 | points or points_mm, labels                      | point clouds, millimetres scaled |
 | data, offsets, labels                            | series, column 0 the time        |
+| blob, offsets, time_ms, control                  | a drive: frames, and its steering|
 | minute, param, value, offsets, outcomes …        | stays in intensive care          |
 | train, test, rul_test                            | engines until they fail (C-MAPSS)|
 | NAME and NAME__cols, for every bearing           | bearings until they fail         |
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from nacs.data.base import Array, Kind
+from nacs.data.frames import DRIVE, read_drive
 from nacs.data.images import decode_image, stack_images
 from nacs.data.physionet import KEYS, read_stays
 from nacs.data.rul import ENGINES, is_bearings, read_bearings, read_engines
@@ -120,6 +122,9 @@ def read_npz(path: Path, *, size: int | None = None, labelled: bool = True) -> S
         return read_stays(arrays, path)
     if is_bearings(arrays):
         return read_bearings(arrays, path)
+    if set(DRIVE) <= set(arrays):
+        bounds = _encoded(arrays, path)
+        return read_drive(arrays, bounds, path, size=size, labelled=labelled)
     arrays = arrays if labelled else _unlabelled(arrays)
     if "x" in arrays and "y" in arrays:
         return _read_pairs(arrays, path)
@@ -239,13 +244,9 @@ def _channels_first(x: Array, path: Path) -> Array:
 
 def _read_encoded(arrays: dict[str, Array], path: Path, size: int | None) -> Samples:
     """Read image files laid end to end in one array of bytes."""
-    blob = arrays["blob"]
-    if blob.dtype != np.uint8 or blob.ndim != 1:
-        raise UserError(f"{path}: expected blob to be bytes, got {blob.dtype}")
-    bounds = _offsets(arrays["offsets"], len(blob), path)
     images = [
-        decode_image(blob[a:b].tobytes(), f"{path}: image {row}", size)
-        for row, (a, b) in enumerate(bounds)
+        decode_image(arrays["blob"][a:b].tobytes(), f"{path}: image {row}", size)
+        for row, (a, b) in enumerate(_encoded(arrays, path))
     ]
     ids = [f"image {row}" for row in range(len(images))]
     parts = None
@@ -262,6 +263,14 @@ def _read_encoded(arrays: dict[str, Array], path: Path, size: int | None) -> Sam
         parts[flags.astype(bool)] = PARTS.index(part)
     stacked = stack_images(images, ids, str(path))
     return _samples(arrays, path, "image", stacked, parts)
+
+
+def _encoded(arrays: dict[str, Array], path: Path) -> list[tuple[int, int]]:
+    """Return where each encoded image begins and ends."""
+    blob = arrays["blob"]
+    if blob.dtype != np.uint8 or blob.ndim != 1:
+        raise UserError(f"{path}: expected blob to be bytes, got {blob.dtype}")
+    return _offsets(arrays["offsets"], len(blob), path)
 
 
 def _offsets(offsets: Array, end: int, path: Path) -> list[tuple[int, int]]:

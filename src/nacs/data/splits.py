@@ -52,6 +52,9 @@ class Samples:
     columns: tuple[str, ...] = ()
     """Names of the values of a series, where the table has some."""
 
+    frame: tuple[int, ...] = ()
+    """Channels, height and width of one of the frames."""
+
     scores: tuple[str, ...] = ()
     """What is measured beside the usual; see `nacs.metrics.SCORES`."""
 
@@ -138,7 +141,9 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
     Raises:
         UserError: too few samples, NaN, labels out of range, lengths that differ.
     """
-    inputs = _stacked(samples.inputs)
+    inputs = samples.inputs
+    if samples.kind != "frames":  # which are views of a recording
+        inputs = _stacked(inputs)
     _check(samples, inputs)
     parts = _parts(samples, seed)
     counts = np.bincount(parts, minlength=len(PARTS))
@@ -152,7 +157,10 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         _check_classes(samples, parts)
     whole = Split(inputs, samples.targets, samples.ids)
     splits = [whole.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))]
-    mean, deviation = _statistics(samples.kind, splits[TRAIN].inputs)
+    if samples.kind == "frames":
+        mean, deviation = _frame_statistics(splits[TRAIN].inputs, samples.frame)
+    else:
+        mean, deviation = _statistics(samples.kind, splits[TRAIN].inputs)
     target_mean, target_deviation = _target_statistics(splits[TRAIN].targets)
     train, val, test = (
         replace(
@@ -173,6 +181,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         test=test,
         classes=samples.classes,
         columns=samples.columns,
+        frame=samples.frame,
     )
 
 
@@ -227,9 +236,9 @@ def check_sample(where: str, kind: Kind, sample: Array) -> None:
         raise UserError(f"{where} is empty; remove it")
     if sample.dtype.kind != "f":
         return
-    if kind != "series":
-        if not np.isfinite(sample).all():
-            raise UserError(f"{where} has NaN or infinite values; remove or fill them")
+    if kind != "series" and not np.isfinite(sample).all():
+        raise UserError(f"{where} has NaN or infinite values; remove or fill them")
+    if kind not in {"series", "frames"}:
         return
     time = sample[:, 0]
     if not np.isfinite(time).all() or np.isinf(sample).any():
@@ -312,12 +321,32 @@ def _statistics(
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
+def _frame_statistics(
+    inputs: Array | list[Array], frame: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Return (1 + channels,) mean and deviation: of the time, as for series, a channel.
+
+    Window by window, because pixels in float64 take twice the memory of a recording.
+    """
+    pixels = [each[:, 1:].reshape(len(each), frame[0], -1) for each in inputs]
+    count = sum(each.size for each in pixels) / frame[0]
+    totals = [each.sum((0, 2), dtype=np.float64) for each in pixels]
+    centre = np.sum(totals, axis=0) / count
+    squares = [((each - centre[:, None]) ** 2).sum((0, 2)) for each in pixels]
+    deviation = _spread(np.sqrt(np.sum(squares, axis=0) / count), centre)
+    steps = np.concatenate([np.diff(each[:, 0].astype(np.float64)) for each in inputs])
+    start = min(float(each[0, 0]) for each in inputs)
+    deviation = np.array([steps.mean() if len(steps) else 0, *deviation])
+    return np.array([start, *centre]), np.where(deviation > 0, deviation, 1)
+
+
 def _target_statistics(targets: Array) -> tuple[Array | None, Array | None]:
     """Return mean and deviation of numbers to be predicted; classes have none."""
     if targets.dtype.kind != "f":
         return None, None
-    mean = targets.mean(axis=0, dtype=np.float64)
-    deviation = _spread(targets.std(axis=0, dtype=np.float64), mean)
+    axes = tuple(range(max(1, targets.ndim - 1)))
+    mean = targets.mean(axis=axes, dtype=np.float64)
+    deviation = _spread(targets.std(axis=axes, dtype=np.float64), mean)
     return np.asarray(mean), np.where(deviation > 0, deviation, 1)
 
 

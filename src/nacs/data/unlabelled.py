@@ -50,9 +50,10 @@ def read_unlabelled(paths: Sequence[Path], facts: DataFacts) -> Split:
             facts.target_deviation,
         )
     )
+    numbers = () if target_mean is None else target_mean.shape
     return Split(
         np.stack(inputs) if facts.kind == "image" else inputs,
-        np.zeros(len(ids), np.float32),
+        np.zeros((len(ids), *numbers), np.float32),
         np.array(ids),
         mean=mean,
         deviation=deviation,

@@ -36,7 +36,7 @@ class Options:
 
 
 def run(arguments: list[str]) -> None:
-    """One row a sample: where it came from, and a column a class or target."""
+    """One row a sample, or a frame: where it is, and a column a class or target."""
     options = parse(
         Options, arguments, "predict", "nacs predict runs/demo digit.png more-digits/"
     )
@@ -51,9 +51,13 @@ def run(arguments: list[str]) -> None:
         ) from error
     names = facts.classes or [f"target_{i}" for i in range(logits.shape[-1])]
     values = logits.softmax(-1) if facts.classes else logits
+    ids = [str(each) for each in split.ids]
+    if values.ndim == 3:  # an answer a frame
+        ids = [f"{each} + {step}" for each in ids for step in range(values.shape[1])]
+        values = values.flatten(0, 1)
     rows = [
-        {"id": str(each), **dict(zip(names, row, strict=True))}
-        for each, row in zip(split.ids, values.tolist(), strict=True)
+        {"id": each, **dict(zip(names, row, strict=True))}
+        for each, row in zip(ids, values.tolist(), strict=True)
     ]
     if options.format == "json":
         print(json.dumps(rows, indent=2))

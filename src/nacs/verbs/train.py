@@ -1,6 +1,6 @@
 """`nacs train`: the configuration classes are its options, presets the defaults."""
 
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from nacs.console import first_look, parse, say
 from nacs.data.base import Dataset
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
-from nacs.tasks import default_preset, tokenizer_for
+from nacs.tasks import default_preset, fitted
 
 __all__ = ["run"]
 
@@ -33,7 +33,7 @@ class Options:
     """Sizes; chosen by the data if not given."""
 
     size: int | None = None
-    """Scale image files to squares of this many pixels."""
+    """Scale image files to squares of this many pixels, frames to this height."""
 
     length: int | None = None
     """Keep no more of a text, series or cloud than this many bytes, steps or points."""
@@ -90,9 +90,7 @@ def _with_sizes(sizes: Any) -> type[Any]:
 
 
 def _sized(model: str, preset: str, dataset: Dataset) -> Any:
-    sizes = lookup(model).preset(preset)
-    tokenizer = tokenizer_for(dataset, sizes.tokenizer)
-    return replace(sizes, tokenizer=tokenizer, classes=dataset.outputs)
+    return fitted(lookup(model).preset(preset), dataset)
 
 
 def _short(result: dict[str, Any], out: Path) -> dict[str, Any]:
