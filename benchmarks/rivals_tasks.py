@@ -105,14 +105,13 @@ TASKS = {
     "japanese-vowels": Task(epochs=60, batch=16),
     "activity": Task(source="arem_activity.npz", window=96, epochs=20, batch=16),
     "engines": Task(source="cmapss_FD001.npz", score="rmse", epochs=8),
-    "event-mnist": Task(epochs=12, samples=1500),
+    "event-mnist": Task(epochs=20),
     "physionet": Task(
         source="physionet2012_set_a.npz",
         test="physionet2012_set_b.npz",
         score="auroc",
         length=96,
-        samples=1500,
-        epochs=6,
+        epochs=8,
     ),
     "bearings": Task(source="bearing_rul_features.npz", score="rmse", epochs=8),
 }
