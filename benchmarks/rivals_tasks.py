@@ -61,8 +61,6 @@ class Task:
     """Longest series; the rest is cut off."""
     window: int = 0
     """Series are cut into windows of so many steps; 0 leaves them whole."""
-    samples: int | None = None
-    """Training samples; None is all."""
     epochs: int = 20
     batch: int = 64
     rates: tuple[float, ...] = (3e-3, 1e-2)
@@ -135,8 +133,6 @@ def load(name: str, folder: Path, seed: int) -> Dataset:
         found = _tested_on(found, data.load(folder / task.test))
     if task.window:
         found = _each(found, lambda split: _windows(split, task.window))
-    if task.samples is not None:
-        found = replace(found, train=found.train.take(range(task.samples)))
     return found
 
 
