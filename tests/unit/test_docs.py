@@ -24,7 +24,13 @@ def test_the_demo_table_is_that_of_the_results(document, arm, model):
     assert row in (ROOT / document).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("task", ["noisy-sensors", "associative-recall", "integral"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("noisy-sensors", "associative-recall", "integral"),
+        *("japanese-vowels", "activity", "engines"),
+    ],
+)
 def test_the_tables_of_rivals_are_those_of_the_results(task):
     text = (ROOT / "docs" / "LOG.md").read_text(encoding="utf-8")
     models = json.loads((ROOT / "docs" / "results" / f"{task}.json").read_text())[
