@@ -184,6 +184,18 @@ def test_a_live_circuit_learns_along_its_edges(wiring, monkeypatch):
         torch.testing.assert_close(mine, wanted, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_lists_of_edges_under_autocast(frozen):
+    model = eliminate_edges(circuit(), 0.9).float()
+    model = freeze(model) if frozen else model
+    pictures = images().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model(pictures).float()
+    exact = model(pictures)
+    assert (low - exact).norm() < 0.05 * exact.norm()  # bfloat16 has 8 bits
+    assert not torch.equal(low, exact)
+
+
 @pytest.mark.skipif(level() == "off", reason="nothing is compiled")
 def test_links_are_sampled_on_the_edges_alone():
     model = eliminate_edges(circuit(), 0.9).train()

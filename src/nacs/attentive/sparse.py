@@ -88,11 +88,15 @@ def edge_attention(
         edges: From `edge_list`.
         log_kernel: log K of every edge, added to the logits.
     """
-    known = [x for x in (queries, keys, values, log_kernel) if x is not None]
-    if usable(*known):
-        senders, starts = edges.senders, edges.starts
-        return compiled(queries, keys, values, starts, senders, log_kernel)[0]
-    return plain_edge_attention(queries, keys, values, edges, log_kernel)
+    kind = queries.dtype  # half precision is worked on in float32
+    exact = torch.promote_types(kind, torch.float32)
+    q, k, v = (each.to(exact) for each in (queries, keys, values))
+    bias = None if log_kernel is None else log_kernel.to(exact)
+    if usable(q):
+        heard = compiled(q, k, v, edges.starts, edges.senders, bias)[0]
+    else:
+        heard = plain_edge_attention(q, k, v, edges, bias)
+    return heard.to(kind)
 
 
 def plain_edge_attention(
