@@ -95,5 +95,6 @@ def save_program(path: Path, program: ExportedProgram, facts: DataFacts) -> None
         UserError: If the disk is full or the folder cannot be written.
     """
     told = {"facts.json": json.dumps(asdict(facts))}
-    with written(path) as beside:
+    with written(path) as beside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that share their memory
         torch.export.save(program, beside, extra_files=told)

@@ -51,7 +51,7 @@ __all__ = [
 def written(path: Path) -> Generator[Path, None, None]:
     """A temporary place that becomes `path` once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield beside
         with beside.open("rb") as file:

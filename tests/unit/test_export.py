@@ -174,6 +174,22 @@ def test_the_file_needs_no_nacs(trained, tmp_path, capsys):
     np.testing.assert_allclose(logits, model(batch.inputs).tolist(), atol=1e-5)
 
 
+def test_nothing_but_the_answer_is_printed(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    run, path = tmp_path / "vowels", tmp_path / "program.pt2"
+    arguments = ["japanese-vowels", "--model", "neuronal", "--preset", "tiny"]
+    short = ["--training.epochs", "1", "--out", str(run)]
+    assert main(["train", *arguments, *short]) == 0
+    found = subprocess.run(
+        [sys.executable, "-m", "nacs.cli", "export", str(run), "--out", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stderr == ""
+    assert str(path) in found.stdout
+
+
 def test_bad_calls_of_export(trained, tmp_path, capsys):
     taken = tmp_path / "taken.pt2"
     taken.write_text("mine")
