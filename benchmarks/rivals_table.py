@@ -27,7 +27,7 @@ from nacs.models import MODELS, count_parameters
 from nacs.neuronal import NeuronalModelConfig
 from nacs.recipe import TrainConfig
 from nacs.runs import load_run, provenance, read_json, write_json
-from nacs.tasks import tokenizer_for
+from nacs.tasks import fitted
 from nacs.train import train
 from rivals_tasks import CHANGES, TASKS, Task, load, times_alone
 from torch_nac_rival import TORCH_NAC
@@ -45,11 +45,9 @@ def kind(name: str) -> str:
 
 def sizes(name: str, task: Task, dataset: Dataset, hidden: int | None = None) -> Any:
     """The configuration of a model for a task."""
-    config = MODELS[kind(name)].preset(task.preset)
-    tokenizer = tokenizer_for(dataset, config.tokenizer)
-    config = replace(
-        config, tokenizer=tokenizer, classes=dataset.outputs, pooling=task.pooling
-    )
+    config = fitted(MODELS[kind(name)].preset(task.preset), dataset)
+    if not dataset.dense:
+        config = replace(config, pooling=task.pooling)
     if isinstance(config, NeuronalModelConfig):
         attention = replace(config.attention, **CHANGES[name])
         config = replace(config, attention=attention)

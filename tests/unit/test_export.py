@@ -16,7 +16,7 @@ from nacs.errors import UserError
 from nacs.export import example, export
 from nacs.models import MODELS
 from nacs.runs import facts_of, load_run
-from nacs.tasks import tokenizer_for
+from nacs.tasks import fitted
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +34,7 @@ def trained(tmp_path_factory):
 
 
 def built(name, dataset, preset="tiny"):
-    config = MODELS[name].preset(preset)
-    tokenizer = tokenizer_for(dataset, config.tokenizer)
-    config = replace(config, tokenizer=tokenizer, classes=dataset.outputs)
+    config = fitted(MODELS[name].preset(preset), dataset)
     return MODELS[name].build(config).eval()
 
 
@@ -67,13 +65,8 @@ def test_a_program_takes_any_batch_and_length(name):
 )
 def test_neuronal_programs_take_any_batch_and_length(changes):
     dataset = data.load("japanese-vowels")
-    config = MODELS["neuronal"].preset("tiny")
-    config = replace(
-        config,
-        tokenizer=tokenizer_for(dataset, config.tokenizer),
-        classes=dataset.outputs,
-        attention=replace(config.attention, **changes),
-    )
+    config = fitted(MODELS["neuronal"].preset("tiny"), dataset)
+    config = replace(config, attention=replace(config.attention, **changes))
     model = MODELS["neuronal"].build(config).eval()
     exported = export(model, dataset.facts)
     assert "nacs" not in str(exported.graph)  # it runs without our operations
