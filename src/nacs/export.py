@@ -37,8 +37,7 @@ def example(
     """
     random = torch.Generator().manual_seed(0)
     if facts.kind == "image":
-        channels = facts.shape[0]
-        return (torch.randn(batch, channels, *facts.shape[1:], generator=random),)
+        return (torch.randn(batch, *facts.shape, generator=random),)
     keep = torch.ones(batch, length, dtype=torch.bool)
     keep[-1, -1] = False
     if facts.kind in {"bytes", "tokens"}:

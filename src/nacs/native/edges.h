@@ -224,7 +224,6 @@ static int NAME(edge_begin)(NAME(Graph) *g, const Edges *e, int64_t part, int ba
     g->out = next;
     memset(g->q, 0, 3 * g->width * sizeof(REAL)); /* padding stays 0 */
     memset(g->top, 0, rows * sizeof(REAL));
-    memset(g->out, 0, e->rows * g->width * sizeof(REAL));
     if (g->width > e->width) memset(g->k, 0, 2 * table * sizeof(REAL));
     return 0;
 }
@@ -344,6 +343,7 @@ static void NAME(edge_row_back)(NAME(Graph) *g, int64_t tile, int64_t row) {
 EXPORT int NAME(edges_back)(const Edges *e, int64_t part) {
     NAME(Graph) g;
     if (NAME(edge_begin)(&g, e, part, 1)) return 1;
+    memset(g.out, 0, e->rows * g.width * sizeof(REAL));
     for (int64_t tile = 0; tile < e->tiles; tile++) {
         NAME(edge_turn)(&g, tile);
         memset(g.d_k, 0, g.columns * g.width * sizeof(REAL));

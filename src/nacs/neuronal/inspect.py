@@ -88,8 +88,7 @@ def observe(
         split_heads(gate(tokens), layer.config.heads)
         for gate in (layer.query, layer.key)
     )
-    mask = None if keep is None else keep[:, None, None]
-    found = top_k(q, k, mask, layer.config.top_k).chosen
+    found = top_k(q, k, None, layer.config.top_k, keep=keep).chosen
     if found is None:
         count = torch.arange(k.shape[2], device=k.device)
         found = count.expand(*q.shape[:3], -1)
