@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from nacs import data
 from nacs.cli import main
-from nacs.data.frames import BLOCKS, WINDOW, blocks, rows_of, windows
+from nacs.data.frames import STRETCH, WINDOW, rows_of, stretches, windows
 from nacs.data.readers import read
 from nacs.data.splits import PARTS
 from nacs.errors import UserError
@@ -22,7 +22,7 @@ from nacs.neuronal import neuronal_model, presets
 from nacs.tasks import MEMORY, fitted, tokenizer_for
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 
-LEAST = 2 * len(BLOCKS) * WINDOW
+LEAST = 3 * STRETCH * WINDOW
 CAUSAL = ("rnn", "lstm", "gru", "phased-lstm", "cfc", "ltc", "gru-ode", "ct-rnn")
 ATTENDING = ("multi-head", "mtan", "contiformer")
 
@@ -88,15 +88,12 @@ def test_windows_are_views_of_one_recording():
     assert_close(rows[5], np.array([1.25, *[0.2] * 6], np.float32))
 
 
-def test_blocks_are_stretches_with_a_gap_between_two_splits():
-    count = 126
-    kept, parts = blocks(count)
-    assert sorted(set(parts.tolist())) == [0, 1, 2]
-    changes = np.flatnonzero(np.diff(parts))
-    assert (np.diff(kept)[changes] == 2).all()
-    assert len(kept) == count - len(changes)
-    shares = np.bincount(parts) / len(parts)
-    assert_close(shares, np.array([6, 1, 2]) / 9, atol=0.02, rtol=0)  # whole windows
+def test_stretches_have_a_gap_between_them():
+    kept, stretch = stretches(126)
+    assert np.bincount(stretch).tolist() == [STRETCH - 1] * 18
+    gaps = np.diff(kept)
+    assert (gaps[np.diff(stretch) == 1] == 2).all()
+    assert (gaps[np.diff(stretch) == 0] == 1).all()
 
 
 def test_a_drive_becomes_windows_of_halved_frames(drive):
@@ -114,8 +111,9 @@ def test_a_drive_becomes_windows_of_halved_frames(drive):
         assert_close(target[:, 0], start + np.arange(WINDOW, dtype=np.float32))
 
 
-def test_no_frame_of_a_drive_is_in_two_splits_nor_next_to_another(drive):
-    dataset = data.load(drive)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_frame_of_a_drive_is_in_two_splits_nor_next_to_another(drive, seed):
+    dataset = data.load(drive, seed=seed)
     times = {
         name: np.concatenate([each[:, 0] for each in getattr(dataset, name).inputs])
         for name in PARTS
@@ -147,10 +145,10 @@ def test_the_scale_of_frames_is_one_of_the_time_and_one_a_channel(drive):
     ("change", "message"),
     [
         ({"control": None}, "expected an array control"),
-        ({"time_ms": np.arange(3)}, r"expected time_ms of shape \(576,\) and control"),
+        ({"time_ms": np.arange(3)}, r"expected time_ms of shape \(672,\) and control"),
         (
             {"control": np.zeros((5, 4))},
-            r"\(576, controls\), got \(576,\) and \(5, 4\)",
+            r"\(672, controls\), got \(672,\) and \(5, 4\)",
         ),
         ({"time_ms": -np.arange(LEAST)}, "time runs backwards"),
         ({"blob": np.zeros(9)}, "expected blob to be bytes"),
@@ -165,7 +163,7 @@ def test_a_drive_that_contradicts_itself(tmp_path, change, message):
 def test_a_drive_too_short_to_be_split(tmp_path, capsys):
     path = save_drive(tmp_path / "drive.npz", count=WINDOW)
     assert main(["train", str(path), "--model", "neuronal"]) == 2
-    assert "expected at least 576 frames" in capsys.readouterr().err
+    assert "expected at least 672 frames" in capsys.readouterr().err
     assert len(read(path, labelled=False).inputs) == 1
 
 
@@ -176,7 +174,7 @@ def test_the_udacity_drive(shared):
     dataset = data.load(path)
     assert dataset.frame == (3, 33, 100)
     counts = [len(split) for split in (dataset.train, dataset.val, dataset.test)]
-    assert counts == [81, 13, 26]
+    assert counts == [72, 12, 24]
 
 
 def test_a_token_a_frame():

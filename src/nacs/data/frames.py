@@ -3,8 +3,8 @@
     pictures (frames, channels, height, width), seconds  →  rows (frames, 1 + pixels)
     rows  →  windows of 32, views of the rows: nothing is copied
 
-A drive in a file is split by blocks of time. Frames 70 ms apart are nearly one picture,
-so a random split would test on what was trained on.
+A drive in a file is split by stretches of time, which the seed draws. Frames 70 ms apart
+are nearly one picture, so windows drawn one by one would test on what was trained on.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ import numpy as np
 
 from nacs.data.base import Array
 from nacs.data.images import decode_image
-from nacs.data.splits import PARTS, Samples
+from nacs.data.splits import Samples
 from nacs.errors import UserError
 
-__all__ = ["DRIVE", "WINDOW", "blocks", "read_drive", "rows_of", "windows"]
+__all__ = ["DRIVE", "WINDOW", "read_drive", "rows_of", "stretches", "windows"]
 
 DRIVE = ("blob", "offsets", "time_ms")
 """Keys of a drive in an .npz file; `control` is there where it is labelled."""
@@ -25,8 +25,8 @@ DRIVE = ("blob", "offsets", "time_ms")
 WINDOW = 32
 """Frames a sample."""
 
-BLOCKS = ("train", "train", "val", "train", "test", "train", "train", "test", "train")
-"""What becomes of the stretches of a drive, all equally long."""
+STRETCH = 7
+"""Windows of a drive that stay in one split; the last of them is not used."""
 
 
 def rows_of(frames: Array, seconds: Array) -> Array:
@@ -48,19 +48,23 @@ def windows(rows: Array, length: int = WINDOW) -> list[Array]:
     return [rows[start : start + length] for start in starts]
 
 
-def blocks(count: int) -> tuple[Array, Array]:
-    """Which windows are used, and the split of each: `BLOCKS`, and a gap between two.
+def stretches(count: int) -> tuple[Array, Array]:
+    """Which windows are used, and the stretch that each belongs to.
 
-    The last window before another split is left out, so that no test frame follows a
-    training frame within a window's time.
+    The last window of a stretch is left out, so that no test frame follows a training
+    frame within a window's time.
 
     Returns:
-        kept (used,), the windows' positions; parts (used,) int8.
+        kept (used,), the windows' positions; stretches (used,).
+
+    Example:
+        >>> kept, stretch = stretches(9)
+        >>> kept.tolist(), stretch.tolist()
+        ([0, 1, 2, 3, 4, 5, 7, 8], [0, 0, 0, 0, 0, 0, 1, 1])
     """
-    order = np.array([PARTS.index(part) for part in BLOCKS], dtype=np.int8)
-    parts = order[np.arange(count) * len(order) // count]
-    kept = np.flatnonzero(np.diff(parts, append=parts[-1:]) == 0)
-    return kept, parts[kept]
+    places = np.arange(count)
+    kept = np.flatnonzero(places % STRETCH < STRETCH - 1)
+    return kept, kept // STRETCH
 
 
 def read_drive(
@@ -94,7 +98,7 @@ def read_drive(
             f"{path}: expected time_ms of shape ({count},) and control of shape "
             f"({count}, controls), got {time.shape} and {control.shape}"
         )
-    least = WINDOW * (2 * len(BLOCKS) if labelled else 1)
+    least = WINDOW * (3 * STRETCH if labelled else 1)
     if count < least:
         raise UserError(
             f"{path}: expected at least {least} frames, which are windows of {WINDOW}, "
@@ -114,14 +118,16 @@ def read_drive(
     seconds = (time - time[0]) / 1000
     inputs = windows(rows_of(np.stack(pictures), seconds))
     targets = np.stack(windows(control[:, :1].astype(np.float32)))
-    kept, parts = blocks(len(inputs)) if labelled else (np.arange(len(inputs)), None)
+    kept, groups = np.arange(len(inputs)), None
+    if labelled:
+        kept, groups = stretches(len(inputs))
     return Samples(
         name=str(path),
         kind="frames",
         inputs=[inputs[n] for n in kept],
         targets=targets[kept],
         ids=np.array([f"frame {n * WINDOW}" for n in kept]),
-        parts=parts,
+        groups=groups,
         frame=shape,
     )
 
