@@ -112,6 +112,9 @@ TASKS = {
         epochs=8,
     ),
     "bearings": Task(source="bearing_rul_features.npz", score="rmse", epochs=8),
+    "udacity": Task(
+        source="udacity_center_66x200.npz", score="rmse", epochs=20, batch=8, drops=()
+    ),
 }
 
 
@@ -137,7 +140,11 @@ def load(name: str, folder: Path, seed: int) -> Dataset:
 
 
 def times_alone(dataset: Dataset) -> Dataset:
-    """The same series without their values."""
+    """The same series without their values: times, and black frames."""
+
+    def dark(split: Split) -> Split:
+        frames = [np.where(np.arange(x.shape[1]) == 0, x, 0) for x in split.inputs]
+        return replace(split, inputs=frames)
 
     def bare(split: Split) -> Split:
         scales = {
@@ -146,6 +153,8 @@ def times_alone(dataset: Dataset) -> Dataset:
         }
         return replace(split, inputs=[x[:, :1] for x in split.inputs], **scales)
 
+    if dataset.kind == "frames":
+        return _each(dataset, dark)
     return replace(_each(dataset, bare), columns=())
 
 

@@ -35,12 +35,11 @@ def fitted(sizes: Any, dataset: Dataset) -> Any:
     if isinstance(sizes, NeuronalModelConfig):
         attention = replace(sizes.attention, causal=True, window=MEMORY)
         return replace(sizes, pooling="none", attention=attention)
-    if isinstance(sizes, RivalConfig) and sizes.causal:
-        return replace(sizes, pooling="none")
-    name = sizes.mixer if isinstance(sizes, RivalConfig) else type(sizes).__name__
+    if isinstance(sizes, RivalConfig):
+        return replace(sizes, pooling="none", causal=True)
     raise UserError(
         f"{dataset.name}: every frame is asked about, expected a model that hears no "
-        f"later ones, got {name}; give --model neuronal, or gru, lstm, cfc"
+        f"later ones, got {type(sizes).__name__}; give --model neuronal, or gru, lstm"
     )
 
 

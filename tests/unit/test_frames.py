@@ -239,7 +239,7 @@ def test_a_stream_through_a_recurrent_rival(cell):
         assert_close(answer, whole[:, place])
 
 
-@pytest.mark.parametrize("name", ["neuronal", *CAUSAL])
+@pytest.mark.parametrize("name", ["neuronal", *CAUSAL, *ATTENDING])
 def test_models_that_answer_every_frame_hear_no_later_one(name, drive):
     dataset = data.load(drive)
     config = fitted(MODELS[name].preset("tiny"), dataset)
@@ -258,7 +258,7 @@ def test_attention_over_frames_has_a_bounded_memory(drive):
     assert (attention.causal, attention.window) == (True, MEMORY)
 
 
-@pytest.mark.parametrize("name", [*ATTENDING, "transformer", "attentive"])
+@pytest.mark.parametrize("name", ["transformer", "attentive"])
 def test_models_that_hear_later_frames_are_refused(name, drive):
     dataset = data.load(drive)
     with pytest.raises(UserError, match="hears no later ones, got .*; give --model"):

@@ -102,15 +102,16 @@ class ContiFormer(nn.Module):
     Args:
         width: Of the tokens.
         heads: Attention heads.
+        causal: No token hears a later one.
 
     Raises:
         UserError: If torchdiffeq is not installed.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
         self.odeint = _solver()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.project = nn.Linear(width, 3 * width)
         self.log_pace = nn.Parameter(torch.tensor(-2.0))
         self.flow = nn.Linear(2 * (width // heads), 2 * (width // heads))
@@ -140,6 +141,9 @@ class ContiFormer(nn.Module):
         )[-1]
         keys, values = moved.chunk(2, -1)
         logits = (q.unsqueeze(3) * keys).sum(-1) / math.sqrt(q.shape[-1])
+        if self.causal:
+            later = torch.ones_like(logits[0, 0], dtype=torch.bool).triu(1)
+            logits = logits.masked_fill(later, -math.inf)
         if keep is not None:
             logits = logits.masked_fill(~keep[:, None, None], -math.inf)
             logits = logits.masked_fill(~keep.any(-1)[:, None, None, None], 0)

@@ -29,20 +29,20 @@ Mixer = Literal[
     "mtan",
 ]
 
-MIXERS: dict[str, Callable[[int, int], nn.Module]] = {
-    "rnn": lambda width, _: Recurrent(width, "rnn"),
-    "lstm": lambda width, _: Recurrent(width, "lstm"),
-    "gru": lambda width, _: Recurrent(width, "gru"),
-    "phased-lstm": lambda width, _: PhasedLSTM(width),
-    "cfc": lambda width, _: Liquid(width, "cfc"),
-    "ltc": lambda width, _: Liquid(width, "ltc"),
-    "gru-ode": lambda width, _: OdeRecurrent(width, "gru-ode"),
-    "ct-rnn": lambda width, _: OdeRecurrent(width, "ct-rnn"),
+MIXERS: dict[str, Callable[..., nn.Module]] = {
+    "rnn": lambda width, *_: Recurrent(width, "rnn"),
+    "lstm": lambda width, *_: Recurrent(width, "lstm"),
+    "gru": lambda width, *_: Recurrent(width, "gru"),
+    "phased-lstm": lambda width, *_: PhasedLSTM(width),
+    "cfc": lambda width, *_: Liquid(width, "cfc"),
+    "ltc": lambda width, *_: Liquid(width, "ltc"),
+    "gru-ode": lambda width, *_: OdeRecurrent(width, "gru-ode"),
+    "ct-rnn": lambda width, *_: OdeRecurrent(width, "ct-rnn"),
     "contiformer": ContiFormer,
     "multi-head": lambda *sizes: TimeAttention(*sizes, times_alone=False),
     "mtan": lambda *sizes: TimeAttention(*sizes, times_alone=True),
 }
-"""From width and heads to a mixer."""
+"""From width, heads and whether no token hears a later one to a mixer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +72,8 @@ class RivalConfig:
     pooling: Pooling = "mean"
     """From tokens to the answer: their mean, the last one, or an answer a token."""
 
-    @property
-    def causal(self) -> bool:
-        """Whether no token hears a later one."""
-        return self.mixer not in {"contiformer", "multi-head", "mtan"}
+    causal: bool = False
+    """Whether no token of a mixer that attends hears a later one; others never do."""
 
     def __post_init__(self) -> None:
         if self.mixer not in get_args(Mixer):
@@ -94,5 +92,5 @@ def rival(config: RivalConfig) -> SequenceModel:
     """The sequence model of `nacs.neuronal` around another mixer."""
     width, build = config.tokenizer.width, MIXERS[config.mixer]
     return SequenceModel(
-        config, [build(width, config.heads) for _ in range(config.layers)]
+        config, [build(width, config.heads, config.causal) for _ in range(config.layers)]
     )

@@ -39,10 +39,14 @@ class TimeAttention(nn.Module):
         times_alone: Whether queries and keys are the time encoding alone, so that who
             hears whom does not depend on what they are (mTAN), or tokens to which it is
             added.
+        causal: No token hears a later one.
     """
 
-    def __init__(self, width: int, heads: int, *, times_alone: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, causal: bool = False, *, times_alone: bool
+    ) -> None:
         super().__init__()
+        self.causal = causal
         self.times_alone = times_alone
         self.encoding = TimeEncoding(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -57,4 +61,9 @@ class TimeAttention(nn.Module):
         asked = self.encoding(times)
         asked = asked if self.times_alone else asked + tokens
         padding = None if keep is None else ~keep
-        return self.attention(asked, asked, tokens, padding, need_weights=False)[0]
+        later = None
+        if self.causal:
+            later = times.new_ones(times.shape[1:] * 2, dtype=torch.bool).triu(1)
+        return self.attention(
+            asked, asked, tokens, padding, need_weights=False, attn_mask=later
+        )[0]

@@ -3,8 +3,8 @@
     pictures (frames, channels, height, width), seconds  →  rows (frames, 1 + pixels)
     rows  →  windows of 32, views of the rows: nothing is copied
 
-A drive in a file is split by stretches of time, which the seed draws. Frames 70 ms apart
-are nearly one picture, so windows drawn one by one would test on what was trained on.
+A drive in a file is split by stretches of time, which the seed draws. Frames 70 ms
+apart are nearly one picture, so windows drawn one by one would test what was trained on.
 """
 
 from collections.abc import Sequence
