@@ -90,7 +90,6 @@ class RivalConfig:
 
 def rival(config: RivalConfig) -> SequenceModel:
     """The sequence model of `nacs.neuronal` around another mixer."""
-    width, build = config.tokenizer.width, MIXERS[config.mixer]
-    return SequenceModel(
-        config, [build(width, config.heads, config.causal) for _ in range(config.layers)]
-    )
+    build = MIXERS[config.mixer]
+    sizes = config.tokenizer.width, config.heads, config.causal
+    return SequenceModel(config, [build(*sizes) for _ in range(config.layers)])

@@ -4,7 +4,7 @@
     rows  →  windows of 32, views of the rows: nothing is copied
 
 A drive in a file is split by stretches of time, which the seed draws. Frames 70 ms
-apart are nearly one picture, so windows drawn one by one would test what was trained on.
+apart are nearly one picture, so windows drawn one by one would test what was trained.
 """
 
 from collections.abc import Sequence
