@@ -35,6 +35,30 @@ def test_padding_is_not_observed():
     assert observe(layer, tokens, keep).chosen.max() < 5
 
 
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_a_causal_layer_is_not_seen_to_hear_later_tokens(top_k):
+    layer = NeuronalAttention(replace(CONFIG, top_k=top_k, causal=True, window=4))
+    tokens = torch.randn(1, 9, 16)
+    activity = observe(layer, tokens)
+    ago = torch.arange(9)[:, None] - activity.chosen
+    near = (ago >= 0) & (ago < 4)
+    alive = activity.alive.expand(near.shape)
+    assert near[alive].all()
+    wanted = torch.arange(1, 10).clamp(max=min(4, top_k or 9))
+    assert (alive.sum(-1) == wanted).all()
+    # what fills up carries no traffic: a layer that sees one key drives by that alone
+    alone = NeuronalAttention(replace(CONFIG, top_k=top_k, causal=True, window=1))
+    alone.load_state_dict(layer.state_dict())
+    seen = observe(alone, tokens)
+    own = seen.inter[seen.alive.expand(seen.chosen.shape)].abs().mean(0)
+    flows = {(s.source, s.target): s for s in synapses(alone, seen)}
+    for (source, _), synapse in flows.items():
+        group, number = source.split()
+        if group == "inter":
+            flow = abs(synapse.weight) * own[int(number)].item()
+            assert synapse.flow == pytest.approx(flow)
+
+
 def test_synapses_are_those_of_the_wiring_and_sorted_by_traffic():
     layer, tokens = NeuronalAttention(CONFIG), torch.randn(1, 6, 16)
     activity = observe(layer, tokens)

@@ -33,6 +33,9 @@ class Activity(NamedTuple):
     chosen: Int[Tensor, "batch heads queries pairs"]
     """Positions of the keys."""
 
+    alive: Bool[Tensor, "#batch #heads #queries pairs"] | None
+    """False where a position only fills up, see `Pairs`; None where all count."""
+
     sensory: Float[Tensor, "batch heads queries pairs sensory"]
     """The pair itself: the query's channels, then the key's."""
 
@@ -88,7 +91,16 @@ def observe(
         split_heads(gate(tokens), layer.config.heads)
         for gate in (layer.query, layer.key)
     )
-    found = top_k(q, k, None, layer.config.top_k, keep=keep).chosen
+    config = layer.config
+    found, alive = top_k(
+        q,
+        k,
+        None,
+        config.top_k,
+        keep=keep,
+        causal=config.causal,
+        window=config.window,
+    )
     if found is None:
         count = torch.arange(k.shape[2], device=k.device)
         found = count.expand(*q.shape[:3], -1)
@@ -99,6 +111,7 @@ def observe(
     drive, rate = backbone.gates(command)
     return Activity(
         chosen=found,
+        alive=alive,
         sensory=torch.cat([asked, told], -1),
         inter=inter,
         before=before,
@@ -118,6 +131,10 @@ def synapses(layer: NeuronalAttention, activity: Activity) -> list[Synapse]:
         activity: What it did.
     """
     backbone = _backbone(layer)
+    there = torch.ones_like(activity.chosen, dtype=torch.bool)
+    if activity.alive is not None:
+        there &= activity.alive
+    there = there.flatten()
     first = torch.cat(
         [backbone.from_queries.synapses, backbone.from_keys.synapses], dim=1
     )
@@ -129,7 +146,7 @@ def synapses(layer: NeuronalAttention, activity: Activity) -> list[Synapse]:
     )
     found: list[Synapse] = []
     for source, target, weights, sent in wires:
-        busy = sent.abs().flatten(0, -2).mean(0)
+        busy = sent.abs().flatten(0, -2)[there].mean(0)
         for receiver, sender in weights.nonzero().tolist():
             weight = weights[receiver, sender].item()
             found.append(
