@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import nacs
 from nacs.baselines.rivals import MIXERS
 from nacs.neuronal import NeuronalAttention, NeuronalConfig, presets
 from timing import high_water, interleaved, record
@@ -27,13 +28,14 @@ WIDTH, HEADS = 64, 4
 class Sdpa(nn.Module):
     """The least an attention layer can be: projections around one fused call."""
 
-    def __init__(self):
+    def __init__(self, heads=HEADS):
         super().__init__()
+        self.heads = heads
         self.project, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, tokens):
         q, k, v = (
-            each.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+            each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for each in self.project(tokens).chunk(3, -1)
         )
         heard = F.scaled_dot_product_attention(q, k, v)
@@ -48,10 +50,10 @@ def torch_nac():
     )
 
 
-def layer(name):
+def layer(name, heads=HEADS):
     """A layer by name, as a function of tokens and times."""
     if name == "sdpa":
-        made = Sdpa()
+        made = Sdpa(heads)
         return lambda tokens, _: made(tokens)
     if name == "torch-nac":
         made = torch_nac()
@@ -59,7 +61,7 @@ def layer(name):
     if name in MIXERS:
         return MIXERS[name](WIDTH, HEADS)
     config = {
-        "neuronal": NeuronalConfig(),
+        "neuronal": NeuronalConfig(heads=heads),
         "neuronal, blocks": NeuronalConfig(selection="blocks"),
         "neuronal, authors' circuit": presets.paper_attention(WIDTH, HEADS),
         "top-k softmax": NeuronalConfig(solver="score"),
@@ -178,6 +180,53 @@ def test_at_scale(count, batch):
             f"T = {count}, batch {batch}, {how}, {', '.join(calls)}",
             {"seconds": seconds, "time_over_neuronal": over, "error": error},
         )
+
+
+def test_sixteen_heads():
+    error = agree()
+    assert error < 1e-10
+    calls = {name: layer(name, heads=16) for name in ("neuronal", "sdpa")}
+    given = case(1024)
+    for how, act in (("forward", forward), ("forward and backward", both)):
+        seconds, ratios = interleaved(
+            {n: lambda c=c, a=act: a(c, *given) for n, c in calls.items()}
+        )
+        over = {n: 1 / r for n, r in ratios.items()}
+        record(
+            "neuronal",
+            f"T = 1024, 16 heads, {how}, {', '.join(calls)}",
+            {"seconds": seconds, "time_over_neuronal": over, "error": error},
+        )
+
+
+@pytest.mark.parametrize("count", [1, 64, 1024])
+def test_frozen(count):
+    """A frozen layer beside the live one; at T = 1 the steps of a stream."""
+    torch.manual_seed(0)
+    streams = count == 1
+    live = NeuronalAttention(NeuronalConfig(causal=streams, window=16 * streams)).eval()
+    frozen, (tokens, times) = nacs.freeze(live), case(32 if streams else count)
+
+    def run(made):
+        if not streams:
+            return made(tokens, query_times=times)[0]
+        state = None
+        for token, time in zip(tokens.unbind(1), times.unbind(1), strict=True):
+            heard, state = made.step(token, time, state)
+        return heard
+
+    with torch.no_grad():
+        error = (run(live) - run(frozen)).abs().max().item()
+        assert error < 1e-5  # float32; in float64 the tests say 1e-12
+        seconds, ratios = interleaved(
+            {"live": lambda: run(live), "frozen": lambda: run(frozen)}, 15
+        )
+    what = "32 steps of a stream" if streams else f"T = {count}"
+    record(
+        "neuronal",
+        f"frozen, {what}",
+        {"seconds": seconds, "speedup": ratios["frozen"], "error": error},
+    )
 
 
 def peak_bytes(name, count):

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from nacs.attentive import AttentiveCircuit, freeze
+from nacs.attentive import AttentiveCircuit
 from nacs.data.base import DataFacts
 from nacs.errors import UserError
+from nacs.frozen import freeze
 from nacs.runs import written
 
 __all__ = ["example", "export", "save_program"]
@@ -58,10 +59,10 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
     """
     inputs = example(facts)
     wanted = model(*inputs).detach()
-    if isinstance(model, AttentiveCircuit) and (
-        model.config.generator == "unconditional"
-        and model.config.evaluation != "sample"
-    ):
+    open_circuit = isinstance(model, AttentiveCircuit) and (
+        model.config.generator != "unconditional" or model.config.evaluation == "sample"
+    )
+    if not open_circuit:
         model = freeze(model, sparse=False)  # the list needs code of nacs
     batch, length = Dim("batch", min=1), Dim("length", min=1)
     dynamic = ({0: batch},)

@@ -154,9 +154,10 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
 
 def count_parameters(model: nn.Module) -> int:
     """Parameters, trained or frozen; a synapse that a wiring removed is none."""
+    masks = (part.mask for part in model.modules() if isinstance(part, MaskedLinear))
     removed = sum(
-        int((~part.mask).sum().item())
-        for part in model.modules()
-        if isinstance(part, MaskedLinear) and not part.mask.is_meta
+        int((~mask).sum().item())
+        for mask in masks
+        if mask is not None and not mask.is_meta
     )
     return sum(parameter.numel() for parameter in model.parameters()) - removed

@@ -3,6 +3,7 @@
 from nacs.neuronal.attention import NeuronalAttention, StreamState
 from nacs.neuronal.config import NeuronalConfig, NeuronalModelConfig
 from nacs.neuronal.dynamics import euler, exact, steady
+from nacs.neuronal.frozen import freeze
 from nacs.neuronal.model import NeuronalMixer, neuronal_model
 from nacs.neuronal.wiring import Wiring, ncp
 
@@ -15,6 +16,7 @@ __all__ = [
     "Wiring",
     "euler",
     "exact",
+    "freeze",
     "ncp",
     "neuronal_model",
     "steady",

@@ -27,7 +27,7 @@ from nacs.neuronal.pairs import (
     top_k,
     top_k_by_blocks,
 )
-from nacs.neuronal.sparse import Backbone, SensoryGate
+from nacs.neuronal.sparse import Backbone, MaskedLinear, SensoryGate
 from nacs.neuronal.wiring import ncp
 
 __all__ = ["NeuronalAttention", "StreamState"]
@@ -70,6 +70,7 @@ class NeuronalAttention(nn.Module):
         width, heads = config.width, config.heads
         self.query, self.key, self.value = (_gate(config) for _ in range(3))
         self.out = nn.Linear(width, width)
+        self.fixed: nn.Linear | None = None
         self.backbone = None
         if config.solver not in {"score", "uniform"}:
             wiring = ncp(
@@ -126,14 +127,7 @@ class NeuronalAttention(nn.Module):
             key, key_times = query, query_times
         value = key if value is None else value
         self._check(query, key, query_times, key_times)
-        q, k, v = (
-            split_heads(gate(tokens), self.config.heads)
-            for gate, tokens in (
-                (self.query, query),
-                (self.key, key),
-                (self.value, value),
-            )
-        )
+        q, k, v = self._project(query, key, value)
         spacing = None
         if self.config.integration == "quadrature":
             assert key_times is not None
@@ -159,11 +153,7 @@ class NeuronalAttention(nn.Module):
             else:
                 pairs = Pairs(*(x[:, :, here] for x in blocks if x is not None))
             if told is None:
-                learned = compiled.Learned(self.backbone, self.log_scale, self.log_pace)
-                start = self.config.start == "score"
-                part, weights = compiled.hear(
-                    learned, q, k, v, pairs, times, from_score=start
-                )
+                part, weights = self._compiled(q, k, v, pairs, times)
             else:
                 asked = None if query_times is None else query_times[:, here]
                 elapsed = between(asked, key_times, pairs)
@@ -212,10 +202,7 @@ class NeuronalAttention(nn.Module):
                 "a `window` to bound its memory."
             )
         token, time = token.unsqueeze(1), time.unsqueeze(1)
-        q, k, v = (
-            split_heads(gate(token), self.config.heads)
-            for gate in (self.query, self.key, self.value)
-        )
+        q, k, v = self._project(token, token, token)
         spacing = torch.full_like(time, SHORTEST)
         if state is not None:
             spacing = (time - state.times[:, -1:]).clamp(min=SHORTEST)
@@ -232,11 +219,49 @@ class NeuronalAttention(nn.Module):
                 spacing[:, -last:],
             )
         pairs = top_k(q, k, None, self.config.top_k)
-        used = spacing if self.config.integration == "quadrature" else None
-        elapsed = between(time, times, pairs)
-        heard, _ = self._attend(q, self.tell(k, v), pairs, elapsed, used)
+        if compiled.serves(self.config, q, k, v, [time, times]):
+            heard, _ = self._compiled(q, k, v, pairs, [time, times])
+        else:
+            used = spacing if self.config.integration == "quadrature" else None
+            elapsed = between(time, times, pairs)
+            heard, _ = self._attend(q, self.tell(k, v), pairs, elapsed, used)
         out = self.out(merge_heads(heard)).squeeze(1)
         return out, StreamState(k, v, times, spacing)
+
+    @torch.no_grad()
+    def fix(self) -> None:
+        """Fuse the projections of self-attention for good, once their synapses are.
+
+        Those that are circuits of their own stay as they are.
+        """
+        found = [_one_layer(gate) for gate in (self.query, self.key, self.value)]
+        layers = [each for each in found if each is not None]
+        if not layers:
+            return
+        weights, biases = zip(*layers, strict=True)
+        width = self.config.width
+        self.fixed = nn.Linear(width, 3 * width).to(self.out.weight)
+        self.fixed.weight.copy_(torch.cat(weights))
+        self.fixed.bias.copy_(torch.cat(biases))
+
+    def _project(
+        self, query: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (batch heads tokens head_width) each."""
+        if self.fixed is not None and query is key is value:
+            found = self.fixed(query).chunk(3, -1)
+        else:
+            found = self.query(query), self.key(key), self.value(value)
+        q, k, v = (split_heads(each, self.config.heads) for each in found)
+        return q, k, v
+
+    def _compiled(
+        self, q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, times: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """`_attend` in compiled code."""
+        learned = compiled.Learned(self.backbone, self.log_scale, self.log_pace)
+        start = self.config.start == "score"
+        return compiled.hear(learned, q, k, v, pairs, times, from_score=start)
 
     def _attend(
         self,
@@ -387,3 +412,14 @@ def _gate(config: NeuronalConfig) -> nn.Module:
     # One layer: the synapses from sensory to inter neurons of a circuit this wide.
     wiring = ncp(width, width, 1, 1, sparsity=config.sparsity, seed=config.wiring_seed)
     return SensoryGate(wiring.sensory)
+
+
+def _one_layer(gate: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Weights and biases of a projection; None if it is a circuit of several layers."""
+    if isinstance(gate, nn.Linear):
+        return gate.weight, gate.bias
+    assert isinstance(gate, SensoryGate)
+    first = gate.layers[0]
+    assert isinstance(first, MaskedLinear)
+    assert first.bias is not None
+    return (first.synapses, first.bias) if len(gate.layers) == 1 else None

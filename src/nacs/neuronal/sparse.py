@@ -20,7 +20,7 @@ class MaskedLinear(nn.Module):
         bias: Whether receivers have a bias.
     """
 
-    mask: Tensor
+    mask: Tensor | None
 
     def __init__(self, synapses: Synapses, *, bias: bool = True) -> None:
         super().__init__()
@@ -34,7 +34,13 @@ class MaskedLinear(nn.Module):
     @property
     def synapses(self) -> Float[Tensor, "receivers senders"]:
         """The weights, exactly zero where there is no synapse."""
-        return self.weight * self.mask
+        return self.weight if self.mask is None else self.weight * self.mask
+
+    @torch.no_grad()
+    def fix(self) -> None:
+        """Keep the synapses for good: no mask from now on."""
+        self.weight.copy_(self.synapses)
+        self.mask = None
 
     def forward(
         self, states: Float[Tensor, "*batch senders"]
@@ -101,6 +107,15 @@ class Backbone(nn.Module):
         self.drives = motors // 2
         self.drive = nn.Linear(self.drives, 1)
         self.rate = nn.Linear(motors - self.drives, 1)
+        self.fixed: nn.Linear | None = None
+
+    @torch.no_grad()
+    def fix(self) -> None:
+        """Fuse motor neurons and heads for good, once the synapses are fixed."""
+        weight, bias = self.heads()
+        self.fixed = nn.Linear(weight.shape[1], 2).to(weight)
+        self.fixed.weight.copy_(weight)
+        self.fixed.bias.copy_(bias)
 
     def forward(
         self,
@@ -124,6 +139,8 @@ class Backbone(nn.Module):
 
     def heads(self) -> tuple[Float[Tensor, "2 command"], Float[Tensor, " 2"]]:
         """Motor neurons and heads as one layer: nothing nonlinear is between them."""
+        if self.fixed is not None:
+            return self.fixed.weight, self.fixed.bias
         weights, biases = self.motor.synapses, self.motor.bias
         assert biases is not None
         halves = slice(self.drives), slice(self.drives, None)
