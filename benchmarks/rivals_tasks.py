@@ -37,7 +37,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 USUAL = ("neuronal", "neuronal, paper", "neuronal, zero start", "neuronal, elapsed")
 CONTROLS = ("top-k softmax", "uniform", "torch-nac", "multi-head", "gru")
 EVERYONE = (
-    *("neuronal", "neuronal, paper", "top-k softmax", "uniform", "times alone"),
+    *("neuronal", "neuronal, all", "neuronal, paper", "top-k softmax", "uniform"),
+    "times alone",
     *("multi-head", "torch-nac", "gru", "cfc", "mtan", "lstm", "rnn", "ct-rnn"),
     *("softmax, all", "neuronal, elapsed, all", "gru-ode", "phased-lstm"),
     *("contiformer", "ltc"),

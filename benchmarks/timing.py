@@ -3,7 +3,10 @@
 import json
 import statistics
 import time
+from functools import lru_cache, partial
 from pathlib import Path
+
+import torch
 
 from nacs.runs import provenance
 
@@ -15,19 +18,80 @@ def interleaved(calls, rounds=7):
 
     In every round all calls take turns; the first round only warms up.
     """
-    seconds = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
+    seconds = _seconds(calls, rounds, time.process_time)
     first = next(iter(seconds.values()))
     ratios = {
         name: statistics.median(a / b for a, b in zip(first, each, strict=True))
         for name, each in seconds.items()
     }
     return {name: statistics.median(each) for name, each in seconds.items()}, ratios
+
+
+def figures(calls, rounds=7, *, multiply_adds=None):
+    """All that is said of calls beside each other; the first is the reference.
+
+    Args:
+        calls: By name.
+        rounds: In which all take turns.
+        multiply_adds: Of some of them: what share they reach of the rate of a product
+            of large matrices that takes its turn among them.
+    """
+    taken = _seconds(calls | {"sgemm": _products()}, rounds, time.process_time)
+    sgemm = 2 * SIZE**3 / statistics.median(taken.pop("sgemm"))
+    first = next(iter(taken.values()))
+    found = {
+        "seconds": {name: statistics.median(each) for name, each in taken.items()},
+        "least_seconds": {name: min(each) for name, each in taken.items()},
+        "speedup": {
+            name: statistics.median(a / b for a, b in zip(first, each, strict=True))
+            for name, each in taken.items()
+        },
+    }
+    if multiply_adds:
+        found["multiply_adds"] = multiply_adds
+        found["share_of_sgemm"] = {
+            name: 2 * count / found["seconds"][name] / sgemm
+            for name, count in multiply_adds.items()
+        }
+    torch.set_num_threads(2)
+    wall = _seconds(calls, 2, time.perf_counter)
+    torch.set_num_threads(1)
+    found["wall_seconds_two_threads"] = {n: min(each) for n, each in wall.items()}
+    return found
+
+
+def _seconds(calls, rounds, clock):
+    """Seconds of every call in every round; a round before only warms up."""
+    seconds = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            start = clock()
+            call()
+            if turn:
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+@lru_cache(maxsize=1)
+def ceiling():
+    """What one thread of this machine can do: products of matrices, and copies."""
+    here, there = torch.zeros(2, 2**25)  # 128 MiB each: no cache holds them
+    calls = {
+        "float32 flop/s": _products(),
+        "bfloat16 flop/s": _products(torch.bfloat16),
+        "bytes/s": partial(there.copy_, here),
+    }
+    least = {n: min(each) for n, each in _seconds(calls, 5, time.process_time).items()}
+    work = dict.fromkeys(calls, 2 * SIZE**3) | {"bytes/s": 2 * here.nbytes}
+    return {name: work[name] / least[name] for name in calls}
+
+
+SIZE = 1024
+
+
+def _products(kind=torch.float32):
+    """A product of large matrices, which reaches the rate of the machine."""
+    return partial(torch.mm, *torch.randn(2, SIZE, SIZE).to(kind))
 
 
 def high_water():
@@ -42,5 +106,5 @@ def record(file, name, values):
     path = RESULTS / f"{file}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     RESULTS.mkdir(exist_ok=True)
-    found[name] = values | provenance()
+    found[name] = values | {"ceiling": ceiling(), **provenance()}
     path.write_text(json.dumps(found, indent=2) + "\n")
