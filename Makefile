@@ -42,7 +42,9 @@ shapes: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -k 'not bad_rivals and not bad_calls and not as_one_graph' --jaxtyping-packages=nacs.attentive,nacs.neuronal,nacs.sequence,nacs.tokenizers,nacs.baselines,beartype.beartype
 
 bench: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks
+	$(BIN)/python benchmarks/summary.py
 
 reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py

@@ -146,16 +146,17 @@ def test_beside_rivals(count):
     tokens, times = case(count)
     names = ("neuronal", "neuronal, authors' circuit", "top-k softmax", "sdpa")
     calls = {name: layer(name) for name in (*names, "multi-head", "torch-nac")}
-    slow = {name: layer(name) for name in ("neuronal", "cfc", "ltc", "gru-ode")}
+    slow = {name: layer(name) for name in ("neuronal", "gru", "cfc", "ltc", "gru-ode")}
+    groups = (("attention", calls, 7), ("recurrent", slow, 7))
     for how, act in (("forward", forward), ("forward and backward", both)):
-        for group, rounds in ((calls, 7), (slow, 2)):
+        for kind, group, rounds in groups:
             seconds, ratios = interleaved(
                 {n: lambda c=c, a=act: a(c, tokens, times) for n, c in group.items()},
                 rounds,
             )
             record(
                 "neuronal",
-                f"T = {count}, {how}, {', '.join(group)}",
+                f"beside {kind}, T = {count}, {how}",
                 {
                     "seconds": seconds,
                     "time_over_neuronal": {n: 1 / r for n, r in ratios.items()},
@@ -177,7 +178,7 @@ def test_at_scale(count, batch):
         over = {n: 1 / r for n, r in ratios.items()}
         record(
             "neuronal",
-            f"T = {count}, batch {batch}, {how}, {', '.join(calls)}",
+            f"T = {count}, batch {batch}, {how}",
             {"seconds": seconds, "time_over_neuronal": over, "error": error},
         )
 
@@ -194,7 +195,7 @@ def test_sixteen_heads():
         over = {n: 1 / r for n, r in ratios.items()}
         record(
             "neuronal",
-            f"T = 1024, 16 heads, {how}, {', '.join(calls)}",
+            f"T = 1024, 16 heads, {how}",
             {"seconds": seconds, "time_over_neuronal": over, "error": error},
         )
 
@@ -210,7 +211,7 @@ def test_frozen(count):
     def run(made):
         if not streams:
             return made(tokens, query_times=times)[0]
-        state = None
+        heard, state = tokens, None
         for token, time in zip(tokens.unbind(1), times.unbind(1), strict=True):
             heard, state = made.step(token, time, state)
         return heard

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nacs.attentive import AttentiveCircuit, drop_modules, freeze, presets
+from nacs import freeze
+from nacs.attentive import AttentiveCircuit, drop_modules, presets
 from nacs.models import count_parameters
 from nacs.tokenizers import build_tokenizer
 from timing import figures, record
@@ -117,7 +118,7 @@ def test_whole_models(batch):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     live = AttentiveCircuit(CONFIG)
-    models = {
+    models: dict[str, nn.Module] = {
         "perceiver-pytorch": perceiver_pytorch(),
         "transformers": transformers_perceiver(),
         "nn.TransformerEncoder": transformer(),

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import summary
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())
 
@@ -61,3 +63,11 @@ def test_pictures_of_the_readme_are_there():
     for path in pictures:
         if not path.startswith("http"):
             assert (ROOT / path).exists(), path
+
+
+def test_the_page_of_benchmarks_is_that_of_the_results():
+    headline, page = summary.summary()
+    assert page == summary.PAGE.read_text(encoding="utf-8")
+    written = json.loads((summary.RESULTS / "headline.json").read_text())
+    assert written == {"headline": headline}
+    assert set(headline) == set(summary.HEADLINE)
