@@ -27,7 +27,7 @@ from nacs.neuronal.pairs import (
     top_k,
     top_k_by_blocks,
 )
-from nacs.neuronal.sparse import Backbone, MaskedLinear, SensoryGate
+from nacs.neuronal.sparse import Backbone, one_layer, projection
 from nacs.neuronal.wiring import ncp
 
 __all__ = ["NeuronalAttention", "StreamState"]
@@ -68,7 +68,7 @@ class NeuronalAttention(nn.Module):
         super().__init__()
         self.config = config
         width, heads = config.width, config.heads
-        self.query, self.key, self.value = (_gate(config) for _ in range(3))
+        self.query, self.key, self.value = (projection(config) for _ in range(3))
         self.out = nn.Linear(width, width)
         self.fixed: nn.Linear | None = None
         self.backbone = None
@@ -234,7 +234,7 @@ class NeuronalAttention(nn.Module):
 
         Those that are circuits of their own stay as they are.
         """
-        found = [_one_layer(gate) for gate in (self.query, self.key, self.value)]
+        found = [one_layer(gate) for gate in (self.query, self.key, self.value)]
         layers = [each for each in found if each is not None]
         if not layers:
             return
@@ -395,31 +395,3 @@ def _parts(q: Tensor, k: Tensor) -> Iterator[slice]:
         return
     for start in range(0, count, rows):
         yield slice(start, start + rows)
-
-
-def _gate(config: NeuronalConfig) -> nn.Module:
-    width = config.width
-    if config.gate == "dense":
-        return nn.Linear(width, width)
-    if (
-        config.gate == "circuit"
-    ):  # the paper's: ⌈(d − 0.5) / 0.6⌉ units, d of them motor
-        units = math.ceil((width - 0.5) / 0.6) - width
-        command = max(int(0.4 * units), 1)
-        groups = (width, units - command, command, width)
-        wiring = ncp(*groups, sparsity=config.sparsity, seed=config.wiring_seed)
-        return SensoryGate(wiring)
-    # One layer: the synapses from sensory to inter neurons of a circuit this wide.
-    wiring = ncp(width, width, 1, 1, sparsity=config.sparsity, seed=config.wiring_seed)
-    return SensoryGate(wiring.sensory)
-
-
-def _one_layer(gate: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Weights and biases of a projection; None if it is a circuit of several layers."""
-    if isinstance(gate, nn.Linear):
-        return gate.weight, gate.bias
-    assert isinstance(gate, SensoryGate)
-    first = gate.layers[0]
-    assert isinstance(first, MaskedLinear)
-    assert first.bias is not None
-    return (first.synapses, first.bias) if len(gate.layers) == 1 else None

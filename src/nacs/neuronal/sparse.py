@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nacs.neuronal.wiring import Synapses, Wiring
+from nacs.neuronal.config import NeuronalConfig
+from nacs.neuronal.wiring import Synapses, Wiring, ncp
 
-__all__ = ["Backbone", "MaskedLinear", "SensoryGate"]
+__all__ = ["Backbone", "MaskedLinear", "SensoryGate", "one_layer", "projection"]
 
 
 class MaskedLinear(nn.Module):
@@ -167,3 +168,32 @@ class Backbone(nn.Module):
         heard = self.command(inter)
         before = F.silu(heard)
         return inter, before, F.silu(heard + self.recurrent(before))
+
+
+def projection(config: NeuronalConfig) -> nn.Module:
+    """The sensory gate of queries, keys or values that a configuration asks for."""
+    width = config.width
+    if config.gate == "dense":
+        return nn.Linear(width, width)
+    if (
+        config.gate == "circuit"
+    ):  # the paper's: ⌈(d − 0.5) / 0.6⌉ units, d of them motor
+        units = math.ceil((width - 0.5) / 0.6) - width
+        command = max(int(0.4 * units), 1)
+        groups = (width, units - command, command, width)
+        wiring = ncp(*groups, sparsity=config.sparsity, seed=config.wiring_seed)
+        return SensoryGate(wiring)
+    # One layer: the synapses from sensory to inter neurons of a circuit this wide.
+    wiring = ncp(width, width, 1, 1, sparsity=config.sparsity, seed=config.wiring_seed)
+    return SensoryGate(wiring.sensory)
+
+
+def one_layer(gate: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Weights and biases of a projection; None if it is a circuit of several layers."""
+    if isinstance(gate, nn.Linear):
+        return gate.weight, gate.bias
+    assert isinstance(gate, SensoryGate)
+    first = gate.layers[0]
+    assert isinstance(first, MaskedLinear)
+    assert first.bias is not None
+    return (first.synapses, first.bias) if len(gate.layers) == 1 else None
