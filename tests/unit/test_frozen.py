@@ -11,6 +11,7 @@ from nacs.attentive import (
     eliminate_edges,
     freeze,
     presets,
+    sparse,
 )
 from nacs.attentive.frozen import linked_together
 from nacs.attentive.sparse import edge_attention, edge_list
@@ -157,6 +158,24 @@ def test_few_edges_become_a_list(removed, sparse):
     wanted = model(pictures)
     for each in (frozen, dense):
         torch.testing.assert_close(each(pictures), wanted, rtol=0, atol=TINY)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_blocks_without_an_edge_may_be_skipped(monkeypatch):
+    """As on a GPU, where it was never measured: FlexAttention's plain form."""
+    monkeypatch.setattr(sparse, "BLOCK_DEVICES", ("cpu",))
+    monkeypatch.setattr(sparse, "usable", lambda *_: False)
+    model = circuit(modules=512)
+    places = torch.randperm(512) % 4  # four groups, far from each other
+    with torch.no_grad():
+        spread = model.generator.processors.signatures
+        spread.copy_(0.1 * spread + 5 * torch.eye(4, spread.shape[1])[places])
+    pruned, pictures = eliminate_edges(model, 0.9), images()
+    frozen = freeze(pruned)
+    layers = [layer.attention for layer in frozen.propagators]
+    assert all(layer.fixed_blocks.sparsity() == 75 for layer in layers)
+    torch.testing.assert_close(frozen(pictures), pruned(pictures), rtol=0, atol=TINY)
+    assert not any(p.attention.fixed_blocks for p in freeze(model).propagators)
 
 
 @pytest.mark.skipif(level() == "off", reason="nothing is compiled")

@@ -15,7 +15,14 @@ from torch.nn import functional as F
 from nacs.attentive.circuit import Modules
 from nacs.attentive.links import Links
 from nacs.attentive.modulated import LayerScale, ModFC
-from nacs.attentive.sparse import EdgeList, edge_attention, listed
+from nacs.attentive.sparse import (
+    BlockMask,
+    EdgeList,
+    block_attention,
+    edge_attention,
+    listed,
+    skipped_blocks,
+)
 
 __all__ = ["SKMDPA", "attention_weights", "merge_heads", "split_heads"]
 
@@ -101,6 +108,7 @@ class SKMDPA(nn.Module):
         self.heads, self.residual, self.links = heads, residual, links
         for name in ("queries", "kernel", *EdgeList._fields):
             self.register_buffer(f"fixed_{name}", None)
+        self.fixed_blocks: BlockMask | None = None
         self.receiver_norm = nn.LayerNorm(width)
         self.sender_norm = None if sender_width is None else nn.LayerNorm(sender_width)
         wide, heard = heads * head_width, sender_width or width
@@ -162,7 +170,8 @@ class SKMDPA(nn.Module):
             senders: Likewise.
             edges: As in `forward`.
             states: Whether the receivers' states are fixed as well, so the queries are.
-            sparse: Whether few edges are kept as a list, where that is faster.
+            sparse: Whether few edges are kept as a list or as blocks, where that is
+                faster.
         """
         kernel = self.log_kernel(receivers, senders, 1, edges)
         along = None
@@ -172,6 +181,8 @@ class SKMDPA(nn.Module):
             for name, values in along._asdict().items():
                 setattr(self, f"fixed_{name}", values)
             kernel = kernel[along.receivers, along.senders.long()].unsqueeze(0)
+        elif kernel is not None and sparse:
+            self.fixed_blocks = skipped_blocks(kernel.isfinite())
         self.fixed_kernel = kernel
         for layer in (self.query, self.out):
             layer.fix(receivers.codes)
@@ -214,6 +225,9 @@ class SKMDPA(nn.Module):
         if along is not None:
             kernel = self._kernel_along(receivers, senders, math.prod(batch), along)
             messages = edge_attention(queries, keys, values, along, kernel)
+        elif self.fixed_blocks is not None and self.fixed_kernel is not None:
+            kernel = self.fixed_kernel.to(queries.dtype)
+            messages = block_attention(queries, keys, values, kernel, self.fixed_blocks)
         else:
             mask = self.log_kernel(receivers, senders, math.prod(batch), edges)
             if mask is not None:
