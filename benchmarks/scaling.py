@@ -214,7 +214,7 @@ def rows_of(found, kind, axis):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--markdown", action="store_true", help="print the tables")
     parser.add_argument("--point", help="measure this one, given as JSON")
     given = parser.parse_args()

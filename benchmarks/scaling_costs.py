@@ -1,7 +1,7 @@
 """What a training step of an attentive circuit costs, as formulas in its sizes.
 
-U modules, O read-outs, N tokens, B samples, d width, c code, s signature, w the heads'
-width together, h hidden, e the width of the read-in's and read-out's one head. Each term
+U modules, O read-outs, N tokens, B samples, d width, c code, s signature, w the width
+of all heads, h hidden, e the width of the one head of read-in and read-out. Each term
 names the class it comes from. Only the folded read-in and one graph for all samples.
 """
 
@@ -25,6 +25,8 @@ class Sizes(NamedTuple):
     classes: int = 10
     batch: int = 1
     edges: float = 1.0
+    all_links: bool = True
+    """Whether log P of all pairs is computed where there are edges, as it is today."""
 
     @staticmethod
     def of_width(*, width, **others):
@@ -45,20 +47,39 @@ def attention_flops(z):
 
 def flops(z):
     """Of a step: two a multiply-add, and the way back has twice those of the way in."""
-    u, o, d, c, s, w, h, e = _letters(z)
+    u, o, d, c, s, w, _, e = _letters(z)
     b, n = z.batch, z.tokens
     generator = (u + o) * (c * d + d * d)  # initial_state
     read_in = 2 * u * d * e + u * c * (3 * d + e)  # query and key folded; scales
     read_in += b * u * (2 * n * d + 2 * d * e)  # folded; value, out
     ffns = (1 + z.layers) * _ffn(z, u) + _ffn(z, o)  # ModFFN
     layer = 4 * b * u * d * w + u * c * (3 * d + w)  # SKMDPA: ModFCs and their scales
-    layer += u * u * s  # Links
+    layer += (u * u if z.all_links else z.pairs) * s  # Links
     read_out = o * d * e + b * (2 * u * d * e + 2 * o * u * e + o * e * d)  # SKMDPA
     read_out += c * (o * (d + e) + 2 * u * d) + o * u * s
     read_out += b * (2 * o * d + d * z.classes)  # ReadOut.pool
     return (
         6 * (generator + read_in + ffns + z.layers * layer + read_out)
     ) + attention_flops(z)
+
+
+def kept(z):
+    """Numbers that autograd keeps for the way back; those of a few read-outs aside.
+
+    Without `b` in front: of the codes and signatures alone, once for all samples.
+    """
+    u, o, d, _, s, w, h, e = _letters(z)
+    b = z.batch
+    # SKMDPA, ModFFN: states, norms and products; three of every scale (ModFC).
+    layer = b * u * (9 * d + 5 * w + 5 * h) + 3 * u * (4 * d + w + h) + 2 * u * s
+    if z.edges < 1:  # Links.on_edges, nacs.native.edges; senders as int64
+        layer += (5 + 3 * b) * z.pairs
+    else:  # sample_log_kernel; attention weights of every head
+        layer += (3 + 2 * b + b * z.heads) * z.pairs
+    # UnconditionalGenerator, ReadIn with its ModFFN, keys and values of ReadOut.
+    rest = b * (u * (9 * d + 4 * e + 5 * h) + 2 * z.tokens * d)
+    rest += u * (25 * d + 4 * e + 3 * h + s) + 3 * (1 + b) * o * u
+    return rest + z.layers * layer + (3 * z.pairs if z.edges < 1 else 0)
 
 
 def parameters(z):

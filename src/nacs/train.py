@@ -297,9 +297,9 @@ class _Run:
         for key, value in state.items():
             if key.startswith("optimiser."):
                 _, index, name = key.split(".")
-                if name != "step":  # FSDP leaves (1,) where the shape is ()
-                    value = value.view_as(learned[int(index)])
-                moments.setdefault(int(index), {})[name] = value
+                like = value if name == "step" else learned[int(index)]
+                # FSDP leaves (1,) where the shape is ().
+                moments.setdefault(int(index), {})[name] = value.view_as(like)
         known = self.optimiser.state_dict()
         self.optimiser.load_state_dict(known | {"state": moments})
         self.epoch, self.stale, done = state["progress"].tolist()
