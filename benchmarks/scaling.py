@@ -12,6 +12,7 @@ kept; remove it from the file to measure it again.
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,7 @@ VARIED = {  # values, and from which on the exponent is fitted
         "tokens": ((1024, 2048, 4096, 8192, 16384, 32768, 65536), 4096),
         "width": ((32, 64, 128, 256), 64),
     },
+    "plain neuronal": {"tokens": ((1024, 4096, 16384, 65536), 4096)},
 }
 SMALLEST = {"modules": 16, "tokens": 16, "width": 32, "layers": 1}
 
@@ -51,7 +53,7 @@ def points():
     """Every point once, as (kind, sizes)."""
     found = []
     for kind, axes in VARIED.items():
-        base = BASE[kind.removeprefix("sparse ")]
+        base = BASE[kind.split()[-1]]
         for axis, (values, _) in axes.items():
             found += [(kind, base | {axis: value}) for value in values]
     return [each for i, each in enumerate(found) if each not in found[:i]]
@@ -119,7 +121,7 @@ def neuronal_step(sizes, device="cpu"):
 
 def made(kind, sizes, device="cpu"):
     torch.manual_seed(0)
-    if kind == "neuronal":
+    if kind.endswith("neuronal"):
         return neuronal_step(sizes, device)
     return circuit_step(kind, sizes, device)
 
@@ -208,7 +210,7 @@ def fit(rows, axis, value, least):
 
 
 def rows_of(found, kind, axis):
-    base = BASE[kind.removeprefix("sparse ")]
+    base = BASE[kind.split()[-1]]
     values, least = VARIED[kind][axis]
     return [found[name_of(kind, base | {axis: each})] for each in values], least
 
@@ -219,7 +221,8 @@ def main():
     parser.add_argument("--point", help="measure this one, given as JSON")
     given = parser.parse_args()
     if given.point:
-        sys.stdout.write(json.dumps(measure(*json.loads(given.point))))
+        kind, sizes = json.loads(given.point)
+        record("scaling", name_of(kind, sizes), measure(kind, sizes))
         return
     if given.markdown:
         from scaling_tables import document
@@ -230,8 +233,8 @@ def main():
         if (name := name_of(kind, sizes)) in results():
             continue
         command = [sys.executable, __file__, "--point", json.dumps([kind, sizes])]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        record("scaling", name, json.loads(done.stdout))
+        native = {"NACS_NATIVE": "off"} if kind.startswith("plain") else {}
+        subprocess.run(command, env=os.environ | native, check=True)
         sys.stdout.write(f"{name}\n")
 
 

@@ -62,7 +62,7 @@ def circuits():
     return [
         (sizes_of(kind, results()[name]["sizes"]), results()[name])
         for name, kind in kinds.items()
-        if kind != "neuronal"
+        if kind.endswith("circuit")
     ]
 
 
