@@ -118,6 +118,18 @@ def model_line():
     )
 
 
+def volume_line():
+    """What FSDP2 moved between two processes, in words."""
+    row = results()["collectives of a step, FSDP2, small"]
+    whole = row["parameters"]
+    gathered, scattered = row["all_gather_single"], row["reduce_scatter_single"]
+    twice = 1 + row["of_layers"] / whole
+    return (
+        f"A step of `small` gathered {gathered / whole:.3f} P numbers and scattered "
+        f"{scattered / whole:.3f} P, where P + P of the propagators is {twice:.3f} P."
+    )
+
+
 def plans():
     """One sample a device, or one for all where the modules are divided."""
     device, found = Device(), []
@@ -221,7 +233,7 @@ def blocks():
         for axis in axes:
             yield measured(kind, axis)
     yield from (exponents(), errors(), model_line(), assumptions(), weights())
-    yield from (largest_line(), plans())
+    yield from (largest_line(), plans(), volume_line())
 
 
 def document():
