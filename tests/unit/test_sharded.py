@@ -1,6 +1,7 @@
 """Training under FSDP2: two processes with half of every weight each equal one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -83,13 +84,21 @@ def launch(program, processes, *given):
 @pytest.mark.slow
 def test_two_processes_with_parts_of_the_weights_equal_one(tmp_path):
     """Also across an interruption: what is saved is whole, and divided again."""
-    program, one, two = (tmp_path / name for name in ("program.py", "one", "two"))
+    program, one, two, mixed = map(tmp_path.joinpath, ("program.py", *"123"))
     program.write_text(PROGRAM)
     launch(program, 1, one, 2)
     for last, end in ((1, "killed"), (2, "")):
         said = launch(program, 2, two, last, "Propagator")
         assert said.count("of 64 rows") == 2  # of 128: GEGLU has twice `hidden`
         assert end in said
+        if end:
+            shutil.copytree(two, mixed)
+    launch(program, 1, mixed, 2)
+    check_equal(one, two)
+    check_equal(one, mixed)
+
+
+def check_equal(one, two):
     first, second = (
         load_tensors(each / "checkpoint" / "training.safetensors")
         for each in (one, two)
