@@ -44,6 +44,7 @@ from nacs.runs import (
     write_json,
     write_metrics,
 )
+from nacs.sharded import check_sharding, parts, shard, whole
 
 __all__ = ["TrainConfig", "train"]
 
@@ -68,6 +69,7 @@ def train(
             not finite, or if the disk is full.
     """
     accelerator = Accelerator()
+    check_sharding(accelerator, ema=config.ema)
     with claim(out) if accelerator.is_main_process else nullcontext():
         return _Run(accelerator, name, sizes, dataset, config, out).finish()
 
@@ -107,7 +109,11 @@ class _Run:
                 prepare()
             self.kept.load_state_dict(self.bare.state_dict())
         self.kept.to(self.accelerator.device)
-        self.model: nn.Module = self.accelerator.prepare_model(self.bare)
+        self.model: nn.Module = (
+            shard(accelerator, self.bare, self.optimiser)
+            if accelerator.is_fsdp2
+            else accelerator.prepare_model(self.bare)
+        )
         main = accelerator.is_main_process
         self.board = _board(out, self.epoch) if config.tensorboard and main else None
 
@@ -122,13 +128,14 @@ class _Run:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
-        self.kept.load_state_dict(self._weights())
+        weights = self._weights()
+        self.kept.load_state_dict(parts(weights, self.kept.state_dict()))
         result = evaluate(self.kept, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if main:
-            save_run(self.out, self.described, self._weights())
+            save_run(self.out, self.described, weights)
             write_json(self.out / "result.json", result)
         return result
 
@@ -160,11 +167,12 @@ class _Run:
         self.stale = 0 if val["loss"] < self.best else self.stale + 1
         self.best = min(self.best, val["loss"])
         if config.patience and not self.stale:
-            now = self.kept.state_dict()
+            now = whole(self.kept.state_dict())
             self.best_weights = {k: v.detach().clone() for k, v in now.items()}
         self.done = bool(config.patience) and self.stale >= config.patience
+        state, weights = self._state(), self._weights()
         if self.accelerator.is_main_process:
-            self._save(row)
+            self._save(row, state, weights)
         self.accelerator.wait_for_everyone()
         return row
 
@@ -237,10 +245,10 @@ class _Run:
 
     def _weights(self) -> dict[str, Tensor]:
         """What the run leaves: the last weights, or the best if it may stop early."""
-        return self.best_weights or self.kept.state_dict()
+        return self.best_weights or whole(self.kept.state_dict())
 
-    def _save(self, row: dict[str, Any]) -> None:
-        """Everything to go on from, in one file; the metrics follow it."""
+    def _state(self) -> dict[str, Tensor]:
+        """Everything to go on from; all processes make it, one saves it."""
         state = {f"model.{k}": v for k, v in self.bare.state_dict().items()}
         if self.kept is not self.bare:
             state |= {f"kept.{k}": v for k, v in self.kept.state_dict().items()}
@@ -250,11 +258,17 @@ class _Run:
         progress = [self.epoch, self.stale, int(self.done)]
         state["progress"] = torch.tensor(progress)
         state["figures"] = torch.tensor([self.seconds, self.best], dtype=torch.float64)
+        return whole(state)
+
+    def _save(
+        self, row: dict[str, Any], state: dict[str, Tensor], weights: dict[str, Tensor]
+    ) -> None:
+        """Everything to go on from, in one file; the metrics follow it."""
         metrics = self.out / "metrics.jsonl"
         rows = [*read_metrics(metrics, self.epoch - 1), row]
         write_json(self.out / "config.json", self.described)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
-        save_run(self.out, self.described, self._weights())
+        save_run(self.out, self.described, weights)
         write_metrics(metrics, rows)
         if self.board is not None:
             for name, value in row.items():
@@ -278,11 +292,14 @@ class _Run:
         if self.kept is not self.bare:
             self.kept.load_state_dict(_part(state, "kept."))
         self.best_weights = _part(state, "best.")
+        learned = [p for group in self.optimiser.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             if key.startswith("optimiser."):
                 _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value
+                like = value if name == "step" else learned[int(index)]
+                # FSDP leaves (1,) where the shape is ().
+                moments.setdefault(int(index), {})[name] = value.view_as(like)
         known = self.optimiser.state_dict()
         self.optimiser.load_state_dict(known | {"state": moments})
         self.epoch, self.stale, done = state["progress"].tolist()
