@@ -168,7 +168,7 @@ def test_blocks_without_an_edge_may_be_skipped(monkeypatch):
     model = circuit(modules=512)
     places = torch.randperm(512) % 4  # four groups, far from each other
     with torch.no_grad():
-        spread = model.generator.processors.signatures
+        spread = model.get_parameter("generator.processors.signatures")
         spread.copy_(0.1 * spread + 5 * torch.eye(4, spread.shape[1])[places])
     pruned, pictures = eliminate_edges(model, 0.9), images()
     frozen = freeze(pruned)
