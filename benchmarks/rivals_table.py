@@ -37,6 +37,9 @@ MODELS["torch-nac"] = TORCH_NAC
 OURS = ("neuronal", "neuronal, paper")
 """Those whose paired differences to every row are in the table, beside the first."""
 
+VARIANTS = ("neuronal", "neuronal, 32 keys", "neuronal, elapsed, 32 keys")
+"""Of which the best on the validation splits is the one chosen for a task."""
+
 
 def kind(name: str) -> str:
     """The key of `MODELS`."""
@@ -130,7 +133,9 @@ def row(runs: Runs, datasets: Callable[[int], Dataset]) -> dict[str, Any]:
     found = [runs.result(datasets(seed), seed) for seed in task.seeds]
     keys = [key for key in found[0] if key.startswith(("test_", "dropped_"))]
     keys = [score, *(k for k in keys if k not in (score, "test_count"))]
-    return {key: spread([each[key] for each in found]) for key in keys} | {
+    spreads = {key: spread([each[key] for each in found]) for key in keys}
+    spreads["val_loss"] = spread([each["best_val_loss"] for each in found])
+    return spreads | {
         "parameters": count_parameters(build(runs.name, runs.config)),
         "rate": runs.rate,
         "seconds": statistics.fmean(each["seconds"] for each in found),
@@ -139,11 +144,21 @@ def row(runs: Runs, datasets: Callable[[int], Dataset]) -> dict[str, Any]:
 
 def compare(rows: dict[str, Any], score: str) -> None:
     """Write into every row how much the first and ours differ from it, seed by seed."""
-    for reference in {next(iter(rows)), *OURS} & set(rows):
+    references = {name: name for name in {next(iter(rows)), *OURS} & set(rows)}
+    if best := chosen(rows):
+        references["chosen"] = best
+    for called, reference in references.items():
         first = rows[reference][score]["seeds"]
         for each in rows.values():
             pairs = zip(first, each[score]["seeds"], strict=True)
-            each[f"{reference} minus this"] = spread([a - b for a, b in pairs])
+            each[f"{called} minus this"] = spread([a - b for a, b in pairs])
+
+
+def chosen(rows: dict[str, Any]) -> str | None:
+    """The variant of ours with the least mean validation loss, once all are there."""
+    if not set(VARIANTS) <= set(rows):
+        return None
+    return min(VARIANTS, key=lambda name: rows[name]["val_loss"]["mean"])
 
 
 def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
@@ -154,9 +169,10 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
     path = ROOT / "docs" / "results" / f"{name}.json"
     how = json.loads(json.dumps({**asdict(task), "parameters": wanted}))
     before = read_json(path) if path.exists() else {}
-    rows: dict[str, Any] = before["models"] if before.get("task") == how else {}
+    same = before.get("task", {}) | {"models": how["models"]} == how
+    rows: dict[str, Any] = before["models"] if same else {}
     for model in models or task.models:
-        if model in rows:
+        if "val_loss" in rows.get(model, {}):
             continue
         seen = {
             s: times_alone(d) if model == "times alone" else d
@@ -173,7 +189,8 @@ def table(name: str, folder: Path, models: tuple[str, ...] | None) -> None:
             flush=True,
         )
         command = f"python benchmarks/rivals_table.py {name}"
-        found = {"command": command, "task": how, **provenance(), "models": rows}
+        found = {"command": command, "task": how, **provenance()}
+        found |= {"chosen": chosen(rows), "models": rows}
         write_json(path, found)
 
 
@@ -182,13 +199,16 @@ def markdown(found: dict[str, Any]) -> str:
     rows: dict[str, Any] = found["models"]
     score = next(iter(next(iter(rows.values()))))
     drops = [key for key in next(iter(rows.values())) if key.startswith("dropped_")]
-    heads = [score.removeprefix("test_"), "neuronal − this", "paper − this"]
+    references = {"neuronal − this": "neuronal", "paper − this": "neuronal, paper"}
+    if best := found.get("chosen"):
+        references[f"chosen ({best}) − this"] = "chosen"
+    heads = [score.removeprefix("test_"), *references]
     heads += [f"{key.removeprefix('dropped_')} dropped" for key in drops]
     lines = ["| model | " + " | ".join([*heads, "parameters"]) + " |"]
     lines.append("|" + "---|" * (len(heads) + 2))
     for name, each in rows.items():
         cells = [f"{each[score]['mean']:.3f} ± {each[score]['deviation']:.3f}"]
-        for reference in OURS:
+        for reference in references.values():
             off = each[f"{reference} minus this"]
             error = off["deviation"] / math.sqrt(len(off["seeds"]))
             cells.append(f"{off['mean']:+.3f} ± {error:.3f}")

@@ -24,6 +24,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "neuronal, zero start": {"start": "zero"},
     "neuronal, elapsed": {"horizon": "elapsed"},
     "neuronal, quadrature": {"integration": "quadrature", "top_k": 0},
+    "neuronal, 32 keys": {"top_k": 32},
+    "neuronal, elapsed, 32 keys": {"horizon": "elapsed", "top_k": 32},
     "neuronal, all": {"top_k": 0},
     "neuronal, elapsed, all": {"horizon": "elapsed", "top_k": 0},
     "neuronal, gated, all": {"horizon": "gate", "top_k": 0},
@@ -37,8 +39,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 USUAL = ("neuronal", "neuronal, paper", "neuronal, zero start", "neuronal, elapsed")
 CONTROLS = ("top-k softmax", "uniform", "torch-nac", "multi-head", "gru")
 EVERYONE = (
-    *("neuronal", "neuronal, all", "neuronal, paper", "top-k softmax", "uniform"),
-    "times alone",
+    *("neuronal", "neuronal, 32 keys", "neuronal, elapsed, 32 keys"),
+    *("neuronal, paper", "top-k softmax", "uniform", "times alone"),
     *("multi-head", "torch-nac", "gru", "cfc", "mtan", "lstm", "rnn", "ct-rnn"),
     *("softmax, all", "neuronal, elapsed, all", "gru-ode", "phased-lstm"),
     *("contiformer", "ltc"),

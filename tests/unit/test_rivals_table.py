@@ -89,6 +89,27 @@ def test_differences_are_paired_by_seed():
     assert rows["neuronal"]["neuronal minus this"]["mean"] == 0
 
 
+def test_the_variant_is_chosen_by_validation_alone():
+    rows = {
+        name: {
+            "test_accuracy": rivals_table.spread(accuracy),
+            "val_loss": rivals_table.spread(loss),
+        }
+        for name, accuracy, loss in zip(
+            [*rivals_table.VARIANTS, "gru"],
+            ([0.9, 0.9], [0.5, 0.7], [0.8, 0.8], [0.6, 0.6]),
+            ([0.3, 0.3], [0.1, 0.3], [0.0, 0.6], [0.0, 0.0]),
+            strict=True,
+        )
+    }
+    assert rivals_table.chosen(rows) == rivals_table.VARIANTS[1]
+    rivals_table.compare(rows, "test_accuracy")
+    assert rows["gru"]["chosen minus this"]["mean"] == pytest.approx(0)
+    assert rows["neuronal"]["chosen minus this"]["mean"] == pytest.approx(-0.3)
+    del rows[rivals_table.VARIANTS[2]]
+    assert rivals_table.chosen(rows) is None
+
+
 def test_all_models_of_a_table_have_equal_parameters():
     task, dataset = (
         TASKS["japanese-vowels"],
