@@ -63,7 +63,7 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
         model.config.generator != "unconditional" or model.config.evaluation == "sample"
     )
     if not open_circuit:
-        model = freeze(model, sparse=False)  # the list needs code of nacs
+        model = freeze(model, sparse=False, packed=False)  # for other machines
     batch, length = Dim("batch", min=1), Dim("length", min=1)
     dynamic = ({0: batch},)
     if len(inputs) == 2:

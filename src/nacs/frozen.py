@@ -16,6 +16,7 @@ def freeze(
     context_keep: Bool[Tensor, "1 context"] | None = None,
     *,
     sparse: bool = True,
+    packed: bool = True,
 ) -> nn.Module:
     """The same model for inference: what its inputs do not change is computed once.
 
@@ -29,6 +30,8 @@ def freeze(
         context_keep: False where the context is padding.
         sparse: Whether an attentive circuit keeps few edges as a list where that is
             faster here; False for one that is to run elsewhere.
+        packed: Whether it keeps large weights a second time, in the order that this
+            processor's kernels read fastest.
 
     Raises:
         ValueError: If the circuit cannot be frozen, or a context is given to a model
@@ -40,7 +43,9 @@ def freeze(
         >>> frozen = nacs.freeze(neuronal_model(presets.tiny()))
     """
     if isinstance(model, AttentiveCircuit):
-        return freeze_circuit(model, context, context_keep, sparse=sparse)
+        return freeze_circuit(
+            model, context, context_keep, sparse=sparse, packed=packed
+        )
     if context is not None:
         raise ValueError(
             f"a context is for a circuit that is written from one, got a "
