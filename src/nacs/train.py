@@ -96,6 +96,7 @@ class _Run:
                 signature_rate=config.signature_rate,
             ),
             lr=config.learning_rate,
+            fused=True,
         )
         self.epoch, self.seconds, self.best, self.stale = 0, 0.0, math.inf, 0
         self.done = False
