@@ -45,7 +45,10 @@ from nacs.runs import (
     write_metrics,
 )
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "compile_parts", "train"]
+
+LOOK = 50
+"""Steps from one look at the losses to the next: a look waits for the device."""
 
 
 def train(
@@ -108,6 +111,8 @@ class _Run:
                 prepare()
             self.kept.load_state_dict(self.bare.state_dict())
         self.kept.to(self.accelerator.device)
+        if config.compile:
+            compile_parts(self.bare)
         self.model: nn.Module = self.accelerator.prepare_model(self.bare)
         main = accelerator.is_main_process
         self.board = _board(out, self.epoch) if config.tensorboard and main else None
@@ -124,7 +129,8 @@ class _Run:
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
         self.kept.load_state_dict(self._weights())
-        result = evaluate(self.kept, self.dataset.test, batch=config.batch)
+        with torch.compiler.set_stance("force_eager"):
+            result = evaluate(self.kept, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
@@ -148,10 +154,15 @@ class _Run:
                 least=config.min_learning_rate,
                 warmup_epochs=config.warmup_epochs,
             )
-            losses.append(self._step(batch, weight, rate, step))
+            matched = (self.epoch * steps + step) % config.match_every == 0
+            losses.append(self._step(batch, weight, rate, rematch=matched))
+            if step % LOOK == LOOK - 1:
+                self._look(losses)
+        self._look(losses)
         self.epoch += 1
         self.seconds += time.perf_counter() - start
-        val = evaluate(self.kept, self.dataset.val, batch=config.batch)
+        with torch.compiler.set_stance("force_eager"):
+            val = evaluate(self.kept, self.dataset.val, batch=config.batch)
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
         row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
@@ -192,7 +203,22 @@ class _Run:
             return repeated_augmentation(count, epoch=seed, repeats=config.repeats)
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
-    def _step(self, batch: Batch, weight: float, rate: float, step: int) -> Tensor:
+    def _look(self, losses: list[Tensor]) -> None:
+        """Stop if a loss of this epoch is not finite; waits for the device."""
+        values = torch.stack(losses)
+        broken = (~torch.isfinite(values)).nonzero()
+        if len(broken):
+            step = int(broken[0])
+            raise UserError(
+                f"the loss is {values[step].item()} in epoch {self.epoch + 1}, batch "
+                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
+                f"{self.out}. Check the data for huge values or lower the learning "
+                f"rate ({self.config.learning_rate})."
+            )
+
+    def _step(
+        self, batch: Batch, weight: float, rate: float, *, rematch: bool
+    ) -> Tensor:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -205,14 +231,7 @@ class _Run:
         loss = weight * _loss(logits, targets, classes=bool(classes))
         regulariser = getattr(self.bare, "regulariser", None)
         if regulariser is not None and config.graph_weight:
-            loss = loss + config.graph_weight * regulariser()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} in epoch {self.epoch + 1}, batch "
-                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
-                f"{self.out}. Check the data for huge values or lower the learning "
-                f"rate ({config.learning_rate})."
-            )
+            loss = loss + config.graph_weight * regulariser(rematch=rematch)
         self.optimiser.zero_grad()
         self.accelerator.backward(loss)
         if config.clip:
@@ -290,6 +309,16 @@ class _Run:
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
         return True
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Have torch compile a model's layers when they first run; names stay as they are.
+
+    Layers of the same kind share one compilation, whose time does not grow with their
+    number, and no size of a batch but 1 has one of its own.
+    """
+    for part in getattr(model, "propagators", [model]):
+        part.compile(dynamic=True)
 
 
 def _board(out: Path, epoch: int) -> Any:

@@ -83,7 +83,9 @@ class ModFC(nn.Module):
     ) -> Float[Tensor, "*batch _modules out_features"]:
         """Transform every module's state under that module's code."""
         scale = self.scale(codes)
-        return self.linear(states if scale is None else states * scale)
+        if scale is None:
+            return self.linear(states)
+        return self.linear(states * scale.to(states.dtype))
 
 
 class LayerScale(nn.Module):
