@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 __all__ = ["gated_attention"]
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 def gated_attention(
     queries: Float[Tensor, "batch heads receivers head_width"],
@@ -40,31 +42,44 @@ def gated_attention(
         values: v.
         log_kernel: Without a batch axis, with one of 1, or one for every sample.
     """
-    kind, local = queries.dtype, queries.device.type == "cpu"
-    if log_kernel is not None and log_kernel.requires_grad and local:
-        masks = log_kernel.unsqueeze(0) if log_kernel.ndim == 2 else log_kernel
+    if log_kernel is None:
+        return F.scaled_dot_product_attention(queries, keys, values)
+    flat = log_kernel.ndim == 2
+    half = queries.dtype in HALF and not torch.compiler.is_compiling()
+    if queries.device.type == "cpu" and (half or log_kernel.requires_grad):
+        masks = log_kernel.unsqueeze(0) if flat else log_kernel
         return _gated(queries, keys, values, masks)[0]
-    work = torch.promote_types(kind, torch.float32) if local else kind
-    q, k, v = (each.to(work) for each in (queries, keys, values))
-    mask = None
-    if log_kernel is not None:  # one for all heads; the kernel wants two axes or four
-        mask = log_kernel if log_kernel.ndim == 2 else log_kernel.unsqueeze(-3)
-        mask = mask.to(work)
-    with torch.autocast(queries.device.type, enabled=False):
-        return F.scaled_dot_product_attention(q, k, v, mask).to(kind)
+    # One mask for all heads; the fused kernel wants two axes or four.
+    mask = log_kernel if flat else log_kernel.unsqueeze(-3)
+    mask = mask.to(queries.dtype)
+    return F.scaled_dot_product_attention(queries, keys, values, mask)
 
 
 @torch.library.custom_op("nacs::gated", mutates_args=())
 def _gated(
     q: Tensor, k: Tensor, v: Tensor, log_kernel: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What is heard, and the logarithm of every row's normaliser."""
+    """What is heard, and the logarithm of every row's normaliser (not if half)."""
+    if q.dtype in HALF:
+        heard, normaliser = _like(q, k, v, log_kernel)
+        for sample in range(len(q)):
+            weights, alive = _half_weights(q, k, log_kernel, sample)
+            torch.mul(weights @ v[sample], alive, out=heard[sample])
+        return heard, normaliser
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    kind, work = q.dtype, torch.promote_types(q.dtype, torch.float32)
-    mask = log_kernel.unsqueeze(1).to(work)
-    each = (one.to(work) for one in (q, k, v))
-    heard, normaliser = fused(*each, attn_mask=mask)
-    return heard.to(kind), normaliser
+    heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1).to(q.dtype))
+    return heard, normaliser
+
+
+def _half_weights(
+    q: Tensor, k: Tensor, log_kernel: Tensor, sample: int
+) -> tuple[Tensor, Tensor]:
+    """Softmax of one sample's logits, and whether its receivers hear anybody at all."""
+    mask = log_kernel[sample if len(log_kernel) > 1 else 0].to(q.dtype)
+    alive = (mask > -torch.inf).any(-1, keepdim=True)
+    mask = mask.clamp(min=torch.finfo(q.dtype).min)
+    logits = (q[sample] * q.shape[-1] ** -0.5) @ k[sample].mT
+    return logits.add_(mask).softmax(-1), alive
 
 
 @_gated.register_fake
@@ -76,9 +91,8 @@ def _like(
 ) -> tuple[Tensor, Tensor]:
     batch, heads, rows, width = q.shape
     heard = q.new_empty((batch, rows, heads, width)).transpose(1, 2)
-    kind = torch.promote_types(q.dtype, torch.float32)
-    normaliser = log_kernel.new_empty((batch, rows, heads), dtype=kind)
-    return heard, normaliser.transpose(1, 2)
+    kept = 0 if q.dtype in HALF else rows
+    return heard, log_kernel.new_empty((batch, kept, heads)).transpose(1, 2)
 
 
 @torch.library.custom_op("nacs::gated_back", mutates_args=())
@@ -93,19 +107,20 @@ def _gated_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
-    shrink, kind = q.shape[-1] ** -0.5, q.dtype
+    shrink, half = q.shape[-1] ** -0.5, q.dtype in HALF
     along = (d_out * out).sum(-1, keepdim=True)
-    masks = log_kernel.expand(len(q), -1, -1)
-    rows = (q, k, v, d_out, masks, normaliser.unsqueeze(-1), along)
-    for part in zip(*rows, *found, strict=True):
-        one_q, one_k, one_v, d_one, mask, total, dot, d_q, d_k, d_v, d_mask = part
-        weights = mask - total
-        if kind == weights.dtype:
+    for sample, found_here in enumerate(zip(*found, strict=True)):
+        d_q, d_k, d_v, d_mask = found_here
+        one_q, one_k, heard = q[sample], k[sample], d_out[sample]
+        if half:
+            weights, alive = _half_weights(q, k, log_kernel, sample)
+            heard = heard * alive
+        else:
+            mask = log_kernel[sample if len(log_kernel) > 1 else 0].to(q.dtype)
+            weights = mask - normaliser[sample].unsqueeze(-1)
             weights = weights.baddbmm_(one_q, one_k.mT, alpha=shrink).exp_()
-        else:  # half precision: the logits are added up in float32
-            weights = weights.add_(one_q @ one_k.mT, alpha=shrink).exp_().to(kind)
-        d_v.copy_(weights.mT @ d_one)
-        slope = (d_one @ one_v.mT).sub_(dot).mul_(weights)
+        d_v.copy_(weights.mT @ heard)
+        slope = (heard @ v[sample].mT).sub_(along[sample]).mul_(weights)
         torch.sum(slope, 0, dtype=d_mask.dtype, out=d_mask)
         torch.mul(slope @ one_k, shrink, out=d_q)
         torch.mul(slope.mT @ one_q, shrink, out=d_k)
