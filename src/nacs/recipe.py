@@ -38,7 +38,7 @@ class TrainConfig:
     graph_weight: float = 0.1
     """Weight of the graph structure regulariser, a mean over pairs."""
 
-    match_every: int = 1
+    match_every: int = 10
     """Steps from one matching of modules with the labels of the prior to the next."""
 
     label_smoothing: float = 0.0

@@ -311,14 +311,20 @@ class _Run:
         return True
 
 
-def compile_parts(model: nn.Module) -> None:
+def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
     """Have torch compile a model's layers when they first run; names stay as they are.
 
     Layers of the same kind share one compilation, whose time does not grow with their
     number, and no size of a batch but 1 has one of its own.
+
+    Args:
+        model: Any model; one without propagators is compiled as a whole.
+        backend: Of `torch.compile`.
     """
+    # Else a batch that happens to be as large as a width is taken for that width.
+    torch.fx.experimental._config.use_duck_shape = False
     for part in getattr(model, "propagators", [model]):
-        part.compile(dynamic=True)
+        part.compile(dynamic=True, backend=backend)
 
 
 def _board(out: Path, epoch: int) -> Any:

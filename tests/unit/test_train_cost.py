@@ -1,6 +1,7 @@
 """What training saves changes no number, or as little as it says."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,28 +134,46 @@ def test_half_precision_adds_the_bias_once():
     assert_close(layer.linear.bias.grad, torch.full((8,), 15.0))
 
 
-def test_compiled_layers_compile_once_and_keep_their_names(tmp_path, digits):
-    """A ragged last batch, two layers and evaluation: one compilation."""
-    rest = len(digits.train) % 32
-    assert rest > 1
-    dynamo.counters.clear()
+# Dynamo asks tensors that are no leaves whether they have gradients.
+quiet = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+
+
+@pytest.fixture
+def _traced(monkeypatch):
+    """Everything but the C++ compiler, which takes a minute."""
     torch._dynamo.reset()
-    plain = AttentiveCircuit(SIZES).state_dict()
-    found = trained(tmp_path, digits, compile=True, epochs=2)
-    assert found.keys() == plain.keys()
+    dynamo.counters.clear()
+    traced = partial(compile_parts, backend="aot_eager")
+    monkeypatch.setattr(train_module, "compile_parts", traced)
+    yield
+    torch._dynamo.reset()
+
+
+@quiet
+@pytest.mark.usefixtures("_traced")
+def test_layers_compile_once_and_keep_their_names(tmp_path, digits):
+    """A ragged last batch, two layers, two epochs, evaluation: one compilation."""
+    assert len(digits.train) % 32 > 1
+    found = trained(tmp_path / "compiled", digits, compile=True, epochs=2)
     assert dynamo.counters["stats"]["unique_graphs"] == 1
     assert not dynamo.counters["graph_break"]
-    torch._dynamo.reset()
+    plain = trained(tmp_path / "plain", digits, epochs=2)
+    assert found.keys() == plain.keys()
+    for name, value in plain.items():
+        assert_close(found[name], value, atol=1e-2, rtol=0)
 
 
+@quiet
+@pytest.mark.usefixtures("_traced")
 def test_compiled_layers_give_the_same_numbers():
-    eager = AttentiveCircuit(SIZES).double().eval()
-    compiled = AttentiveCircuit(SIZES).double().eval()
+    torch.set_default_dtype(torch.float64)
+    eager, compiled = AttentiveCircuit(SIZES), AttentiveCircuit(SIZES)
     compiled.load_state_dict(eager.state_dict())
-    compile_parts(compiled)
-    pictures = torch.randn(3, 1, 8, 8).double()
+    train_module.compile_parts(compiled)
+    pictures = torch.randn(3, 1, 8, 8)
     for model in (eager, compiled):
+        torch.manual_seed(1)
         model(pictures).square().sum().backward()
     for one, two in zip(eager.parameters(), compiled.parameters(), strict=True):
-        assert_close(one.grad, two.grad, atol=1e-10, rtol=1e-8)
-    torch._dynamo.reset()
+        if one.grad is not None:
+            assert_close(one.grad, two.grad, atol=1e-10, rtol=1e-8)
