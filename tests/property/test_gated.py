@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from nacs.attentive import gated
 from nacs.attentive.attention import attention_weights
 from nacs.attentive.gated import gated_attention
 from nacs.attentive.links import sample_log_kernel
@@ -29,7 +30,10 @@ def gradients(act, leaves):
 
 
 @pytest.mark.parametrize("masks", [(), (1,), (4,)])
-def test_a_learned_mask_in_numbers_and_gradients(masks):
+@pytest.mark.parametrize("rows", [2, 5])
+def test_a_learned_mask_in_numbers_and_gradients(masks, rows, monkeypatch):
+    """In blocks, of which the last is ragged, and in one."""
+    monkeypatch.setattr(gated, "BLOCK", rows * 7)
     leaves = case(masks)
     fast, reference = gradients(gated_attention, leaves), gradients(plain, leaves)
     assert_close(fast, reference, atol=1e-12, rtol=1e-10)

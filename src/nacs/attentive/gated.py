@@ -2,7 +2,8 @@
 
 torch's fused attention gives its mask no gradient; with one that has, it writes out all
 weights of all samples and heads. Here the way forward is the fused one, and the way
-back computes the weights again, a sample at a time, so that they stay in the cache:
+back computes the weights again, some rows of a head at a time, so that they stay in
+the cache:
 
     W = exp(q kᵀ / √d + log K − log Σ),   D = W ⊙ (dO vᵀ − rowsum(dO ⊙ O))
     dq = D k / √d,   dk = Dᵀ q / √d,   dv = Wᵀ dO,   d log K = Σ_heads D
@@ -12,6 +13,7 @@ References:
     the gradient of the mask is added. https://arxiv.org/abs/2205.14135
 """
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,6 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = ["gated_attention"]
+
+BLOCK = 2**18
+"""Weights of one head that are computed again at a time: 1 MB, as second caches."""
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -62,23 +67,21 @@ def _gated(
     """What is heard, and the logarithm of every row's normaliser (not if half)."""
     if q.dtype in HALF:
         heard, normaliser = _like(q, k, v, log_kernel)
-        for sample in range(len(q)):
-            weights, alive = _half_weights(q, k, log_kernel, sample)
-            torch.mul(weights @ v[sample], alive, out=heard[sample])
+        masks = log_kernel.to(q.dtype).expand(len(q), -1, -1)
+        for one_q, one_k, one_v, mask, to in zip(q, k, v, masks, heard, strict=True):
+            weights, alive = _half_weights(one_q, one_k, mask)
+            torch.mul(weights @ one_v, alive, out=to)
         return heard, normaliser
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1).to(q.dtype))
     return heard, normaliser
 
 
-def _half_weights(
-    q: Tensor, k: Tensor, log_kernel: Tensor, sample: int
-) -> tuple[Tensor, Tensor]:
+def _half_weights(q: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax of one sample's logits, and whether its receivers hear anybody at all."""
-    mask = log_kernel[sample if len(log_kernel) > 1 else 0].to(q.dtype)
     alive = (mask > -torch.inf).any(-1, keepdim=True)
     mask = mask.clamp(min=torch.finfo(q.dtype).min)
-    logits = (q[sample] * q.shape[-1] ** -0.5) @ k[sample].mT
+    logits = (q * q.shape[-1] ** -0.5) @ k.mT
     return logits.add_(mask).softmax(-1), alive
 
 
@@ -107,24 +110,73 @@ def _gated_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
-    shrink, half = q.shape[-1] ** -0.5, q.dtype in HALF
     along = (d_out * out).sum(-1, keepdim=True)
-    for sample, found_here in enumerate(zip(*found, strict=True)):
-        d_q, d_k, d_v, d_mask = found_here
-        one_q, one_k, heard = q[sample], k[sample], d_out[sample]
-        if half:
-            weights, alive = _half_weights(q, k, log_kernel, sample)
-            heard = heard * alive
-        else:
-            mask = log_kernel[sample if len(log_kernel) > 1 else 0].to(q.dtype)
-            weights = mask - normaliser[sample].unsqueeze(-1)
-            weights = weights.baddbmm_(one_q, one_k.mT, alpha=shrink).exp_()
-        d_v.copy_(weights.mT @ heard)
-        slope = (heard @ v[sample].mT).sub_(along[sample]).mul_(weights)
-        torch.sum(slope, 0, dtype=d_mask.dtype, out=d_mask)
-        torch.mul(slope @ one_k, shrink, out=d_q)
-        torch.mul(slope.mT @ one_q, shrink, out=d_k)
+    masks = log_kernel.to(q.dtype).expand(len(q), -1, -1)
+    if q.dtype in HALF:
+        rows = zip(q, k, v, masks, d_out, along, *found, strict=True)
+        for sample in rows:
+            _half_back(*sample)
+        return found
+    for each in found[1:]:
+        each.zero_()
+    step = max(1, BLOCK // max(1, k.shape[2]))
+    for start in range(0, q.shape[2], step):
+        cut = slice(start, start + step)
+        asked = [each[:, :, cut] for each in (q, d_out, along, found[0])]
+        for sample, head in product(range(len(q)), range(q.shape[1])):
+            total = normaliser[sample, head, cut].unsqueeze(-1)
+            known = masks[sample, cut] - total
+            here = (each[sample, head] for each in (*asked, k, v, *found[1:3]))
+            _block_back(known, *here, found[3][sample, cut])
     return found
+
+
+def _block_back(
+    known: Tensor,
+    q: Tensor,
+    d_out: Tensor,
+    along: Tensor,
+    d_q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    d_k: Tensor,
+    d_v: Tensor,
+    d_mask: Tensor,
+) -> None:
+    """Gradients of some rows of one head, added to those of its keys and the mask.
+
+    `known` is what the mask and the normaliser say of the logarithm of the weights.
+    """
+    shrink = q.shape[-1] ** -0.5
+    weights = known.addmm_(q, k.mT, alpha=shrink).exp_()
+    d_v.addmm_(weights.mT, d_out)
+    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    d_mask.add_(slope)
+    torch.mul(slope @ k, shrink, out=d_q)
+    d_k.addmm_(slope.mT, q, alpha=shrink)
+
+
+def _half_back(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    d_out: Tensor,
+    along: Tensor,
+    d_q: Tensor,
+    d_k: Tensor,
+    d_v: Tensor,
+    d_mask: Tensor,
+) -> None:
+    """Gradients of one sample; whole, as half precision loses what is added up."""
+    shrink = q.shape[-1] ** -0.5
+    weights, alive = _half_weights(q, k, mask)
+    d_out = d_out * alive
+    d_v.copy_(weights.mT @ d_out)
+    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    torch.sum(slope, 0, dtype=d_mask.dtype, out=d_mask)
+    torch.mul(slope @ k, shrink, out=d_q)
+    torch.mul(slope.mT @ q, shrink, out=d_k)
 
 
 @_gated_back.register_fake
