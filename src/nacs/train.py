@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.fx.experimental import _config as shapes
 from torch.nn import functional as F
 
 from nacs.augment import augmented
@@ -322,7 +323,7 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
         backend: Of `torch.compile`.
     """
     # Else a batch that happens to be as large as a width is taken for that width.
-    torch.fx.experimental._config.use_duck_shape = False
+    shapes.use_duck_shape = False
     for part in getattr(model, "propagators", [model]):
         part.compile(dynamic=True, backend=backend)
 

@@ -12,7 +12,6 @@ from torch.testing import assert_close
 import nacs.train as train_module
 from nacs import data
 from nacs.attentive import AttentiveCircuit, presets
-from nacs.attentive.modulated import ModFC
 from nacs.attentive.priors import graphon, match, matching_of
 from nacs.errors import UserError
 from nacs.recipe import TrainConfig
@@ -119,19 +118,6 @@ def test_a_loss_that_breaks_late_names_its_batch(tmp_path, digits, prior):
     with pytest.raises(UserError, match="is nan in epoch 1, batch 2;"):
         train("attentive", sizes, broken, config, tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_half_precision_adds_the_bias_once():
-    layer = ModFC(16, 8, code_features=4)
-    torch.nn.init.normal_(layer.linear.bias)
-    states, codes = torch.randn(5, 3, 16), torch.randn(3, 4)
-    exact = layer(states, codes)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = layer(states, codes)
-    assert half.dtype == torch.bfloat16
-    assert_close(half.float(), exact, atol=0.05, rtol=0.05)
-    half.float().sum().backward()
-    assert_close(layer.linear.bias.grad, torch.full((8,), 15.0))
 
 
 # Dynamo asks tensors that are no leaves whether they have gradients.

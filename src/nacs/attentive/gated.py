@@ -50,8 +50,8 @@ def gated_attention(
     if log_kernel is None:
         return F.scaled_dot_product_attention(queries, keys, values)
     flat = log_kernel.ndim == 2
-    half = queries.dtype in HALF and not torch.compiler.is_compiling()
-    if queries.device.type == "cpu" and (half or log_kernel.requires_grad):
+    half = queries.dtype in HALF
+    if queries.device.type == "cpu" and not half and log_kernel.requires_grad:
         masks = log_kernel.unsqueeze(0) if flat else log_kernel
         return _gated(queries, keys, values, masks)[0]
     # One mask for all heads; the fused kernel wants two axes or four.
@@ -64,25 +64,10 @@ def gated_attention(
 def _gated(
     q: Tensor, k: Tensor, v: Tensor, log_kernel: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What is heard, and the logarithm of every row's normaliser (not if half)."""
-    if q.dtype in HALF:
-        heard, normaliser = _like(q, k, v, log_kernel)
-        masks = log_kernel.to(q.dtype).expand(len(q), -1, -1)
-        for one_q, one_k, one_v, mask, to in zip(q, k, v, masks, heard, strict=True):
-            weights, alive = _half_weights(one_q, one_k, mask)
-            torch.mul(weights @ one_v, alive, out=to)
-        return heard, normaliser
+    """What is heard, and the logarithm of every row's normaliser."""
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1).to(q.dtype))
     return heard, normaliser
-
-
-def _half_weights(q: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of one sample's logits, and whether its receivers hear anybody at all."""
-    alive = (mask > -torch.inf).any(-1, keepdim=True)
-    mask = mask.clamp(min=torch.finfo(q.dtype).min)
-    logits = (q * q.shape[-1] ** -0.5) @ k.mT
-    return logits.add_(mask).softmax(-1), alive
 
 
 @_gated.register_fake
@@ -94,8 +79,7 @@ def _like(
 ) -> tuple[Tensor, Tensor]:
     batch, heads, rows, width = q.shape
     heard = q.new_empty((batch, rows, heads, width)).transpose(1, 2)
-    kept = 0 if q.dtype in HALF else rows
-    return heard, log_kernel.new_empty((batch, kept, heads)).transpose(1, 2)
+    return heard, log_kernel.new_empty((batch, rows, heads)).transpose(1, 2)
 
 
 @torch.library.custom_op("nacs::gated_back", mutates_args=())
@@ -111,12 +95,7 @@ def _gated_back(
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
     along = (d_out * out).sum(-1, keepdim=True)
-    masks = log_kernel.to(q.dtype).expand(len(q), -1, -1)
-    if q.dtype in HALF:
-        rows = zip(q, k, v, masks, d_out, along, *found, strict=True)
-        for sample in rows:
-            _half_back(*sample)
-        return found
+    masks = log_kernel.expand(len(q), -1, -1)
     for each in found[1:]:
         each.zero_()
     step = max(1, BLOCK // max(1, k.shape[2]))
@@ -126,27 +105,17 @@ def _gated_back(
         for sample, head in product(range(len(q)), range(q.shape[1])):
             total = normaliser[sample, head, cut].unsqueeze(-1)
             known = masks[sample, cut] - total
-            here = (each[sample, head] for each in (*asked, k, v, *found[1:3]))
-            _block_back(known, *here, found[3][sample, cut])
+            rows = [each[sample, head] for each in (*asked, k, v, *found[1:3])]
+            _block_back(known, rows, found[3][sample, cut])
     return found
 
 
-def _block_back(
-    known: Tensor,
-    q: Tensor,
-    d_out: Tensor,
-    along: Tensor,
-    d_q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    d_k: Tensor,
-    d_v: Tensor,
-    d_mask: Tensor,
-) -> None:
+def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
     """Gradients of some rows of one head, added to those of its keys and the mask.
 
     `known` is what the mask and the normaliser say of the logarithm of the weights.
     """
+    q, d_out, along, d_q, k, v, d_k, d_v = rows
     shrink = q.shape[-1] ** -0.5
     weights = known.addmm_(q, k.mT, alpha=shrink).exp_()
     d_v.addmm_(weights.mT, d_out)
@@ -154,29 +123,6 @@ def _block_back(
     d_mask.add_(slope)
     torch.mul(slope @ k, shrink, out=d_q)
     d_k.addmm_(slope.mT, q, alpha=shrink)
-
-
-def _half_back(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor,
-    d_out: Tensor,
-    along: Tensor,
-    d_q: Tensor,
-    d_k: Tensor,
-    d_v: Tensor,
-    d_mask: Tensor,
-) -> None:
-    """Gradients of one sample; whole, as half precision loses what is added up."""
-    shrink = q.shape[-1] ** -0.5
-    weights, alive = _half_weights(q, k, mask)
-    d_out = d_out * alive
-    d_v.copy_(weights.mT @ d_out)
-    slope = (d_out @ v.mT).sub_(along).mul_(weights)
-    torch.sum(slope, 0, dtype=d_mask.dtype, out=d_mask)
-    torch.mul(slope @ k, shrink, out=d_q)
-    torch.mul(slope.mT @ q, shrink, out=d_k)
 
 
 @_gated_back.register_fake

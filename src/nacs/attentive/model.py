@@ -20,6 +20,7 @@ from nacs.attentive.layers import Propagator, ReadIn, ReadInAttention, ReadOut
 from nacs.attentive.links import Links, importance, strongest_edges
 from nacs.attentive.modulated import ModFFN
 from nacs.attentive.priors import (
+    Matching,
     fit_signatures,
     graph_loss,
     graphon,
@@ -72,7 +73,7 @@ class AttentiveCircuit(nn.Module):
             prior = graphon(config.prior, config.modules)
             self.register_buffer("prior", prior.float(), persistent=False)
             self.register_buffer("labels", torch.arange(config.modules))
-            self.matching = matching_of(prior)
+            self.matching: Matching = matching_of(prior)
 
     def forward(
         self,

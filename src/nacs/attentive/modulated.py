@@ -83,21 +83,7 @@ class ModFC(nn.Module):
     ) -> Float[Tensor, "*batch _modules out_features"]:
         """Transform every module's state under that module's code."""
         scale = self.scale(codes)
-        if scale is not None:
-            states = states * scale.to(states.dtype)
-        return biased(states, self.linear)
-
-
-def biased(states: Tensor, linear: nn.Linear) -> Tensor:
-    """The linear layer; in half precision on a processor b is added afterwards.
-
-    torch's own first writes b to every row of the result, slowly in half precision.
-    """
-    local = states.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if linear.bias is None or not local:
-        return linear(states)
-    product = F.linear(states, linear.weight)
-    return product.add_(linear.bias.to(product.dtype))
+        return self.linear(states if scale is None else states * scale)
 
 
 class LayerScale(nn.Module):
