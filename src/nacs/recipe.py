@@ -38,6 +38,9 @@ class TrainConfig:
     graph_weight: float = 0.1
     """Weight of the graph structure regulariser, a mean over pairs."""
 
+    match_every: int = 10
+    """Steps from one matching of modules with the labels of the prior to the next."""
+
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
 
@@ -73,6 +76,11 @@ class TrainConfig:
     precision: Literal["no", "bf16"] = "no"
     """Autocast of the forward pass."""
 
+    compile: bool = False
+    """Whether torch compiles the model for training steps, which takes a minute or
+    more and a C++ compiler, once for all propagators and batches of all sizes but 1.
+    Evaluation stays as it is."""
+
     tensorboard: bool = False
     """Whether the metrics are also written for TensorBoard. Needs the extra
     `logging`."""
@@ -81,7 +89,7 @@ class TrainConfig:
     """Of weights, batches and noise."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "repeats"):
+        for name in ("epochs", "batch", "repeats", "match_every"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"`{name}` must be at least 1, got {getattr(self, name)}."

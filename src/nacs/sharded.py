@@ -19,12 +19,15 @@ from nacs.errors import UserError
 __all__ = ["check_sharding", "parts", "shard", "whole"]
 
 
-def check_sharding(accelerator: Accelerator, *, ema: float) -> None:
+def check_sharding(
+    accelerator: Accelerator, *, ema: float, compiles: bool = False
+) -> None:
     """Refuse what would not train as asked.
 
     Raises:
         UserError: For FSDP 1, for FSDP without an accelerator, which accelerate takes
-            for plain data parallelism without a word, and for averaged weights.
+            for plain data parallelism without a word, for averaged weights, and for
+            compiled layers, which nobody tried.
     """
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if asked and accelerator.distributed_type != DistributedType.FSDP:
@@ -43,6 +46,10 @@ def check_sharding(accelerator: Accelerator, *, ema: float) -> None:
     if ema:
         raise UserError(
             f"`ema` keeps whole weights, got ema={ema} under FSDP; set ema=0."
+        )
+    if compiles:
+        raise UserError(
+            "`compile` was never tried under FSDP, got compile=True; set compile=False."
         )
 
 

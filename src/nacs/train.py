@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.fx.experimental import _config as shapes
 from torch.nn import functional as F
 
 from nacs.augment import augmented
@@ -46,7 +47,10 @@ from nacs.runs import (
 )
 from nacs.sharded import check_sharding, parts, shard, whole
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "compile_parts", "train"]
+
+LOOK = 50
+"""Steps from one look at the losses to the next: a look waits for the device."""
 
 
 def train(
@@ -69,7 +73,7 @@ def train(
             not finite, or if the disk is full.
     """
     accelerator = Accelerator()
-    check_sharding(accelerator, ema=config.ema)
+    check_sharding(accelerator, ema=config.ema, compiles=config.compile)
     with claim(out) if accelerator.is_main_process else nullcontext():
         return _Run(accelerator, name, sizes, dataset, config, out).finish()
 
@@ -98,6 +102,7 @@ class _Run:
                 signature_rate=config.signature_rate,
             ),
             lr=config.learning_rate,
+            fused=True,
         )
         self.epoch, self.seconds, self.best, self.stale = 0, 0.0, math.inf, 0
         self.done = False
@@ -109,6 +114,8 @@ class _Run:
                 prepare()
             self.kept.load_state_dict(self.bare.state_dict())
         self.kept.to(self.accelerator.device)
+        if config.compile:
+            compile_parts(self.bare)
         self.model: nn.Module = (
             shard(accelerator, self.bare, self.optimiser)
             if accelerator.is_fsdp2
@@ -130,7 +137,8 @@ class _Run:
                 progress.update(bar, advance=1, description=shown)
         weights = self._weights()
         self.kept.load_state_dict(parts(weights, self.kept.state_dict()))
-        result = evaluate(self.kept, self.dataset.test, batch=config.batch)
+        with torch.compiler.set_stance("force_eager"):
+            result = evaluate(self.kept, self.dataset.test, batch=config.batch)
         result = {f"test_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
@@ -154,10 +162,15 @@ class _Run:
                 least=config.min_learning_rate,
                 warmup_epochs=config.warmup_epochs,
             )
-            losses.append(self._step(batch, weight, rate, step))
+            matched = (self.epoch * steps + step) % config.match_every == 0
+            losses.append(self._step(batch, weight, rate, rematch=matched))
+            if step % LOOK == LOOK - 1:
+                self._look(losses)
+        self._look(losses)
         self.epoch += 1
         self.seconds += time.perf_counter() - start
-        val = evaluate(self.kept, self.dataset.val, batch=config.batch)
+        with torch.compiler.set_stance("force_eager"):
+            val = evaluate(self.kept, self.dataset.val, batch=config.batch)
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
         row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
@@ -199,7 +212,22 @@ class _Run:
             return repeated_augmentation(count, epoch=seed, repeats=config.repeats)
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
-    def _step(self, batch: Batch, weight: float, rate: float, step: int) -> Tensor:
+    def _look(self, losses: list[Tensor]) -> None:
+        """Stop if a loss of this epoch is not finite; waits for the device."""
+        values = torch.stack(losses)
+        broken = (~torch.isfinite(values)).nonzero()
+        if len(broken):
+            step = int(broken[0])
+            raise UserError(
+                f"the loss is {values[step].item()} in epoch {self.epoch + 1}, batch "
+                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
+                f"{self.out}. Check the data for huge values or lower the learning "
+                f"rate ({self.config.learning_rate})."
+            )
+
+    def _step(
+        self, batch: Batch, weight: float, rate: float, *, rematch: bool
+    ) -> Tensor:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -212,14 +240,7 @@ class _Run:
         loss = weight * _loss(logits, targets, classes=bool(classes))
         regulariser = getattr(self.bare, "regulariser", None)
         if regulariser is not None and config.graph_weight:
-            loss = loss + config.graph_weight * regulariser()
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} in epoch {self.epoch + 1}, batch "
-                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
-                f"{self.out}. Check the data for huge values or lower the learning "
-                f"rate ({config.learning_rate})."
-            )
+            loss = loss + config.graph_weight * regulariser(rematch=rematch)
         self.optimiser.zero_grad()
         self.accelerator.backward(loss)
         if config.clip:
@@ -306,6 +327,22 @@ class _Run:
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
         return True
+
+
+def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
+    """Have torch compile a model's layers when they first run; names stay as they are.
+
+    Layers of the same kind share one compilation, whose time does not grow with their
+    number, and no size of a batch but 1 has one of its own.
+
+    Args:
+        model: Any model; one without propagators is compiled as a whole.
+        backend: Of `torch.compile`.
+    """
+    # Else a batch that happens to be as large as a width is taken for that width.
+    shapes.use_duck_shape = False
+    for part in getattr(model, "propagators", [model]):
+        part.compile(dynamic=True, backend=backend)
 
 
 def _board(out: Path, epoch: int) -> Any:

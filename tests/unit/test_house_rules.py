@@ -10,6 +10,7 @@ LONGEST_FILE = 400
 ORDER = (
     "config",
     "circuit",
+    "gated",
     "sparse",
     "links",
     "priors",

@@ -135,6 +135,8 @@ def test_what_would_not_be_sharded_is_refused(monkeypatch):
         check_sharding(pretended(DistributedType.FSDP, 1), ema=0.0)
     with pytest.raises(UserError, match="ema=0.9 under FSDP"):
         check_sharding(pretended(DistributedType.FSDP), ema=0.9)
+    with pytest.raises(UserError, match="`compile` was never tried under FSDP"):
+        check_sharding(pretended(DistributedType.FSDP), ema=0.0, compiles=True)
     check_sharding(pretended(DistributedType.FSDP), ema=0.0)
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     check_sharding(pretended(DistributedType.MULTI_CPU), ema=0.9)

@@ -10,9 +10,9 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nacs.attentive.circuit import Modules
+from nacs.attentive.gated import gated_attention
 from nacs.attentive.links import Links
 from nacs.attentive.modulated import LayerScale, ModFC
 from nacs.attentive.sparse import (
@@ -230,11 +230,7 @@ class SKMDPA(nn.Module):
             messages = block_attention(queries, keys, values, kernel, self.fixed_blocks)
         else:
             mask = self.log_kernel(receivers, senders, math.prod(batch), edges)
-            if mask is not None:
-                # One mask for all heads; the fused kernel wants two axes or four.
-                mask = mask if mask.ndim == 2 else mask.unsqueeze(-3)
-                mask = mask.to(queries.dtype)
-            messages = F.scaled_dot_product_attention(queries, keys, values, mask)
+            messages = gated_attention(queries, keys, values, mask)
         out = self.layer_scale(self.out(merge_heads(messages), receivers.codes))
         return receivers.states + out if self.residual else out
 

@@ -112,9 +112,9 @@ def sample_log_kernel(
     # −log(1 − P) through expm1: 1 − exp(−x) cancels to 0 for close signatures.
     drop = (-log_p).clamp(tiny, -math.log(tiny))
     logit_p = -drop - torch.log(-torch.expm1(-drop))
-    uniform = uniform.clamp(tiny, 1 - tiny)
-    logit_u = uniform.log() - torch.log1p(-uniform)
-    return F.logsigmoid((logit_p + logit_u) / temperature)
+    logit_u = torch.logit(uniform, eps=tiny)  # with τ below, one pass each
+    scaled = torch.add(logit_p / temperature, logit_u, alpha=1 / temperature)
+    return F.logsigmoid(scaled)
 
 
 def threshold_log_kernel(

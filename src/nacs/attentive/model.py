@@ -20,10 +20,12 @@ from nacs.attentive.layers import Propagator, ReadIn, ReadInAttention, ReadOut
 from nacs.attentive.links import Links, importance, strongest_edges
 from nacs.attentive.modulated import ModFFN
 from nacs.attentive.priors import (
+    Matching,
     fit_signatures,
     graph_loss,
     graphon,
     match,
+    matching_of,
     repulsion_loss,
     sample_graph,
 )
@@ -71,6 +73,7 @@ class AttentiveCircuit(nn.Module):
             prior = graphon(config.prior, config.modules)
             self.register_buffer("prior", prior.float(), persistent=False)
             self.register_buffer("labels", torch.arange(config.modules))
+            self.matching: Matching = matching_of(prior)
 
     def forward(
         self,
@@ -163,11 +166,15 @@ class AttentiveCircuit(nn.Module):
         assert first.attention.links is not None
         return first.attention.links.log_probabilities(signatures, signatures).exp()
 
-    def regulariser(self) -> Float[Tensor, ""]:
+    def regulariser(self, *, rematch: bool = True) -> Float[Tensor, ""]:
         """What the config says keeps the signatures apart; 0 if none are learned.
 
         The graph structure regulariser (eq 6, as a mean over pairs), whose last labels
         are the start of the next matching, or the hinge repulsion, as a mean too.
+
+        Args:
+            rematch: Whether modules are matched with labels anew, rather than left with
+                those of the last matching.
         """
         config = self.config
         if config.graph != "learned" or config.generator == "conditional":
@@ -177,8 +184,11 @@ class AttentiveCircuit(nn.Module):
             pairs = max(1, config.modules * (config.modules - 1) // 2)
             return repulsion_loss(signatures) / pairs
         links = self.links()
-        with torch.no_grad():
-            self.labels.copy_(match(links.detach(), self.prior, start=self.labels))
+        if rematch:
+            found = match(
+                links.detach(), self.prior, start=self.labels, how=self.matching
+            )
+            self.labels.copy_(found)
         return graph_loss(links, self.prior, self.labels, kind=config.regulariser)
 
     def _survivors(self, circuit: CircuitDesign) -> Tensor:

@@ -22,11 +22,13 @@ from nacs.attentive.links import cosine_distance
 
 __all__ = [
     "PRIORS",
+    "Matching",
     "erdos_renyi",
     "fit_signatures",
     "graph_loss",
     "graphon",
     "match",
+    "matching_of",
     "planted_partition",
     "repulsion_loss",
     "ring_of_cliques",
@@ -35,6 +37,8 @@ __all__ = [
     "signature_distribution_loss",
     "small_world",
 ]
+
+Matching = Literal["none", "sorted", "assigned"]
 
 
 def erdos_renyi(
@@ -142,6 +146,7 @@ def match(
     *,
     rounds: int = 10,
     start: Int[Tensor, " modules"] | None = None,
+    how: Matching | None = None,
 ) -> Int[Tensor, " modules"]:
     """Which module plays each label of the prior (eq 9).
 
@@ -155,21 +160,25 @@ def match(
         prior: P⁰.
         rounds: Most assignments; 1 is eq 9 as it stands.
         start: Where to look first, such as the labelling of the step before.
+        how: From `matching_of`; None looks at the prior, which takes longer than
+            sorting does.
 
     Returns:
-        assignment[t] is the module that plays label t.
+        assignment[t] is the module that plays label t; `start` for links that are not
+        finite.
     """
-    count = len(prior)
-    identity = torch.arange(count, device=links.device)
-    off = prior[~torch.eye(count, dtype=torch.bool, device=prior.device)]
-    if not len(off) or off.max() == off.min():
+    how = how or matching_of(prior)
+    identity = torch.arange(len(prior), device=links.device)
+    if how == "none":
         return identity
-    if rounds > 1 and _is_rank_one(prior):
+    if rounds > 1 and how == "sorted":
         ranked = links.sum(-1).argsort(descending=True, stable=True)
         labels = prior.sum(-1).argsort(descending=True, stable=True)
         return torch.empty_like(ranked).scatter(0, labels, ranked)
     target, given = (each.double().cpu().numpy() for each in (prior, links))
     first = identity if start is None else start
+    if not np.isfinite(given).all():
+        return first
     best, order = _relabelled_loss(given, target, first.cpu().numpy()), first
     columns = identity.cpu().numpy() if start is None else first.cpu().numpy()
     found = order.cpu().numpy()
@@ -195,6 +204,14 @@ def _assign(given: np.ndarray, target: np.ndarray, columns: np.ndarray) -> np.nd
 
 def _relabelled_loss(given: np.ndarray, target: np.ndarray, order: np.ndarray) -> float:
     return float(((given[np.ix_(order, order)] - target) ** 2).mean())
+
+
+def matching_of(prior: Float[Tensor, "modules modules"]) -> Matching:
+    """How a prior is matched: not at all (constant), by sorting, or by assignment."""
+    off = prior[~torch.eye(len(prior), dtype=torch.bool, device=prior.device)]
+    if not len(off) or off.max() == off.min():
+        return "none"
+    return "sorted" if _is_rank_one(prior) else "assigned"
 
 
 def _is_rank_one(prior: Tensor) -> bool:
@@ -239,8 +256,8 @@ def graph_loss(
     count = len(prior)
     if count < 2:
         return error.sum() * 0
-    off = ~torch.eye(count, dtype=torch.bool, device=error.device)
-    return error[off].mean()
+    own = torch.eye(count, dtype=torch.bool, device=error.device)
+    return error.masked_fill(own, 0).sum() / (count * (count - 1))
 
 
 def _pair_distances(signatures: Tensor) -> Float[Tensor, " pairs"]:

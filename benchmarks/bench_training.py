@@ -1,0 +1,243 @@
+"""What a training step costs at table 4's sizes, and what half precision saves.
+
+Run:  make bench       (one thread; processor time; rounds in which all take turns)
+A case that does not agree with its reference is not timed. Rates are shares of the
+rate of the largest matrix product that occurs, measured in the same rounds.
+"""
+
+import statistics
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nacs.attentive import AttentiveCircuit, Modules, presets
+from nacs.attentive.attention import attention_weights
+from nacs.attentive.gated import gated_attention
+from nacs.attentive.layers import Propagator
+from nacs.attentive.priors import graph_loss, graphon, match, matching_of
+from nacs.flops import multiply_adds
+from nacs.optim import parameter_groups
+from nacs.train import compile_parts
+from timing import interleaved, record
+
+SIZES = {320: 8, 1024: 2}
+"""Modules, and samples a step: about as many rows in every product."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def circuit(modules=320, layers=8):
+    torch.manual_seed(0)
+    config = replace(presets.tiny_imagenet(), modules=modules, layers=layers)
+    return AttentiveCircuit(config)
+
+
+def equal_perceiver(modules, layers, target, pictures):
+    """A Perceiver IO with as many multiply-adds, to 1 %, through its hidden width."""
+    config = replace(presets.tiny_imagenet(), modules=modules, layers=layers)
+    config = presets.perceiver(config)
+    for hidden in range(config.hidden, 4 * config.hidden, 32):
+        model = AttentiveCircuit(replace(config, hidden=hidden))
+        if multiply_adds(model, pictures) > 0.99 * target:
+            assert multiply_adds(model, pictures) < 1.01 * target
+            return model
+    raise AssertionError
+
+
+def stepper(model, pictures, *, half=False):
+    """What `nacs.train` does with a batch."""
+    groups = parameter_groups(model, weight_decay=0.05)
+    optimiser = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    targets = torch.randint(200, (len(pictures),))
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = model(pictures)
+        loss = F.cross_entropy(logits.float(), targets) + 0.1 * model.regulariser()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    return step
+
+
+def forward(model, pictures, *, half=False):
+    def act():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, half):
+            return model(pictures)
+
+    return act
+
+
+def product():
+    """The largest product of table 4's sizes, batch 8, and its multiply-adds."""
+    rows, weights = torch.randn(2560, 384), torch.randn(3072, 384)
+
+    def act():
+        for _ in range(10):
+            F.linear(rows, weights)
+
+    return act, 10 * 2560 * 384 * 3072
+
+
+def share(seconds, name, count):
+    """Of the rate of the product, whose seconds stand under "product"."""
+    return (count / seconds[name]) / (product()[1] / seconds["product"])
+
+
+def agreement():
+    """The largest difference in float64 of the gated attention's numbers and slopes."""
+    made = torch.randn(3, 2, 50, 6, 64, dtype=torch.float64).transpose(2, 3)
+    mask = F.logsigmoid(torch.randn(2, 50, 50, dtype=torch.float64))
+    leaves = [each.detach().requires_grad_() for each in (*made, mask)]
+    q, k, v, log_kernel = leaves
+    both = gated_attention(*leaves), attention_weights(q, k, log_kernel) @ v
+    slopes = [torch.autograd.grad(out.square().sum(), leaves) for out in both]
+    pairs = zip((both[0], *slopes[0]), (both[1], *slopes[1]), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def relative(found, exact):
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("modules", SIZES)
+def test_step(modules):
+    error = agreement()
+    assert error < 1e-10
+    pictures = torch.randn(SIZES[modules], 3, 64, 64)
+    layers = 8 if modules == 320 else 4
+    model = circuit(modules, layers)
+    count = multiply_adds(model, pictures)
+    perceiver = equal_perceiver(modules, layers, count, pictures)
+    other = multiply_adds(perceiver, pictures)
+    calls = {
+        "step": stepper(model, pictures),
+        "perceiver io": stepper(perceiver, pictures),
+        "product": product()[0],
+        "matching": model.regulariser,
+    }
+    if modules == 320:
+        calls["bf16"] = stepper(circuit(modules, layers), pictures, half=True)
+    seconds, ratios = interleaved(calls)
+    over = {name: 1 / ratios[name] for name in ratios if name != "step"}
+    record(
+        "training",
+        f"training step, {modules} modules, {layers} layers, batch {len(pictures)}",
+        {
+            "seconds": seconds,
+            "over_perceiver_io": ratios["perceiver io"],
+            "flops_over_perceiver_io": count / other,
+            "share_of_product_rate": share(seconds, "step", 3 * count),
+            "perceiver_share": share(seconds, "perceiver io", 3 * other),
+            "graph_loss_share_of_step": over["matching"],
+            "bf16_speedup": ratios.get("bf16"),
+            "error": error,
+        },
+    )
+
+
+def test_forward():
+    pictures = torch.randn(8, 3, 64, 64)
+    model = circuit().eval()
+    exact = forward(circuit().double().eval(), pictures.double())()
+    plain, half = (forward(model, pictures, half=half) for half in (False, True))
+    errors = relative(plain().double(), exact), relative(half().double(), exact)
+    assert errors[0] < 1e-4
+    assert errors[1] < 0.05
+    acts = {"float32": plain, "bf16": half, "product": product()[0]}
+    seconds, ratios = interleaved(acts)
+    record(
+        "training",
+        "forward of the live circuit, 320 modules, batch 8",
+        {
+            "seconds": seconds,
+            "share_of_product_rate": share(
+                seconds, "float32", multiply_adds(model, pictures)
+            ),
+            "bf16_speedup": ratios["bf16"],
+            "relative_error": {"float32": errors[0], "bf16": errors[1]},
+        },
+    )
+
+
+def test_frozen_propagator():
+    config = presets.tiny_imagenet()
+    layer = circuit(layers=1).propagators[0].eval()
+    assert isinstance(layer, Propagator)
+    modules = Modules(
+        torch.randn(320, config.signature),
+        torch.randn(320, config.code),
+        torch.randn(320, config.width),
+    )
+    here = modules._replace(states=torch.randn(8, 320, config.width))
+    with torch.inference_mode():
+        live = layer(here, here)
+        layer.requires_grad_(requires_grad=False).fix(modules, modules, None)
+        error = (layer(here, here) - live).abs().max().item()
+        assert error < 1e-4  # float32; in float64 the tests compare
+        calls = {"frozen": lambda: layer(here, here), "product": product()[0]}
+        seconds, _ = interleaved(calls, 15)
+    per_row = 4 * 384**2 + 3 * 384 * config.hidden + 2 * 384 * 320
+    record(
+        "training",
+        "frozen propagator, 320 modules, batch 8",
+        {
+            "seconds": seconds,
+            "share_of_product_rate": share(seconds, "frozen", 8 * 320 * per_row),
+            "error": error,
+        },
+    )
+
+
+def test_matching():
+    found = {}
+    sizes = [("scale-free", count) for count in (320, 1024, 4096)]
+    for name, count in (*sizes, ("planted-partition", 320)):
+        prior = graphon(name, count).float()
+        order = torch.randperm(count)
+        links, how = prior[order][:, order], matching_of(prior)
+        labels = match(links, prior, how=how)
+        assert graph_loss(links, prior, labels) < 1e-4
+        seconds = []
+        for _ in range(7):
+            start = time.process_time()
+            match(links, prior, start=labels, how=how)
+            seconds.append(time.process_time() - start)
+        found[f"{name}, {count} modules"] = statistics.median(seconds)
+    record("training", "matching of a relabelled prior", {"seconds": found})
+
+
+def test_compiled():
+    pictures = torch.randn(8, 3, 64, 64)
+    eager, compiled = circuit(layers=2), circuit(layers=2)
+    compile_parts(compiled)
+    error = relative(compiled.eval()(pictures), eager.eval()(pictures))
+    assert error < 1e-3
+    calls = {
+        "eager": stepper(eager.train(), pictures),
+        "compiled": stepper(compiled.train(), pictures),
+        "eager, bf16": stepper(circuit(layers=2), pictures, half=True),
+    }
+    wall = time.perf_counter()
+    calls["compiled"]()
+    wall = time.perf_counter() - wall
+    seconds, ratios = interleaved(calls)
+    record(
+        "training",
+        "compiled training step, 2 layers, batch 8",
+        {
+            "seconds": seconds,
+            "speedup": ratios["compiled"],
+            "compile_seconds": wall,
+            "error": error,
+        },
+    )

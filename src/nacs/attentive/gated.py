@@ -1,0 +1,158 @@
+"""Attention whose mask learns, without keeping anything as large as its weights.
+
+torch's fused attention gives its mask no gradient; with one that has, it writes out all
+weights of all samples and heads. Here the way forward is the fused one, and the way
+back computes the weights again, some rows of a head at a time, so that they stay in
+the cache:
+
+    W = exp(q kᵀ / √d + log K − log Σ),   D = W ⊙ (dO vᵀ − rowsum(dO ⊙ O))
+    dq = D k / √d,   dk = Dᵀ q / √d,   dv = Wᵀ dO,   d log K = Σ_heads D
+
+References:
+    Dao et al., FlashAttention, NeurIPS 2022, algorithm 4: the same way back, to which
+    the gradient of the mask is added. https://arxiv.org/abs/2205.14135
+"""
+
+from itertools import product
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["gated_attention"]
+
+BLOCK = 2**18
+"""Weights of one head that are computed again at a time: 1 MB, as second caches."""
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def gated_attention(
+    queries: Float[Tensor, "batch heads receivers head_width"],
+    keys: Float[Tensor, "batch heads senders head_width"],
+    values: Float[Tensor, "batch heads senders head_width"],
+    log_kernel: Float[Tensor, "*#batch receivers senders"] | None,
+) -> Float[Tensor, "batch heads receivers head_width"]:
+    """Attention with log K added to the logits of every head.
+
+    A receiver whose log K is −∞ everywhere gets zeros. Without a gradient of log K, or
+    on another device than the processor, or in half precision, it is torch's own.
+
+    Args:
+        queries: q.
+        keys: k.
+        values: v.
+        log_kernel: Without a batch axis, with one of 1, or one for every sample.
+    """
+    if log_kernel is None:
+        return F.scaled_dot_product_attention(queries, keys, values)
+    flat = log_kernel.ndim == 2
+    half = queries.dtype in HALF
+    if queries.device.type == "cpu" and not half and log_kernel.requires_grad:
+        masks = log_kernel.unsqueeze(0) if flat else log_kernel
+        return _gated(queries, keys, values, masks)[0]
+    # One mask for all heads; the fused kernel wants two axes or four.
+    mask = log_kernel if flat else log_kernel.unsqueeze(-3)
+    mask = mask.to(queries.dtype)
+    return F.scaled_dot_product_attention(queries, keys, values, mask)
+
+
+@torch.library.custom_op("nacs::gated", mutates_args=())
+def _gated(
+    q: Tensor, k: Tensor, v: Tensor, log_kernel: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What is heard, and the logarithm of every row's normaliser."""
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1).to(q.dtype))
+    return heard, normaliser
+
+
+@_gated.register_fake
+def _like(
+    q: Tensor,
+    k: Tensor,  # noqa: ARG001
+    v: Tensor,  # noqa: ARG001
+    log_kernel: Tensor,
+) -> tuple[Tensor, Tensor]:
+    batch, heads, rows, width = q.shape
+    heard = q.new_empty((batch, rows, heads, width)).transpose(1, 2)
+    return heard, log_kernel.new_empty((batch, rows, heads)).transpose(1, 2)
+
+
+@torch.library.custom_op("nacs::gated_back", mutates_args=())
+def _gated_back(
+    d_out: Tensor,
+    out: Tensor,
+    normaliser: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_kernel: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and of every sample's log kernel."""
+    found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
+    along = (d_out * out).sum(-1, keepdim=True)
+    masks = log_kernel.expand(len(q), -1, -1)
+    for each in found[1:]:
+        each.zero_()
+    step = max(1, BLOCK // max(1, k.shape[2]))
+    for start in range(0, q.shape[2], step):
+        cut = slice(start, start + step)
+        asked = [each[:, :, cut] for each in (q, d_out, along, found[0])]
+        for sample, head in product(range(len(q)), range(q.shape[1])):
+            total = normaliser[sample, head, cut].unsqueeze(-1)
+            known = masks[sample, cut] - total
+            rows = [each[sample, head] for each in (*asked, k, v, *found[1:3])]
+            _block_back(known, rows, found[3][sample, cut])
+    return found
+
+
+def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
+    """Gradients of some rows of one head, added to those of its keys and the mask.
+
+    `known` is what the mask and the normaliser say of the logarithm of the weights.
+    """
+    q, d_out, along, d_q, k, v, d_k, d_v = rows
+    shrink = q.shape[-1] ** -0.5
+    weights = known.addmm_(q, k.mT, alpha=shrink).exp_()
+    d_v.addmm_(weights.mT, d_out)
+    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    d_mask.add_(slope)
+    torch.mul(slope @ k, shrink, out=d_q)
+    d_k.addmm_(slope.mT, q, alpha=shrink)
+
+
+@_gated_back.register_fake
+def _back_like(
+    d_out: Tensor,  # noqa: ARG001
+    out: Tensor,  # noqa: ARG001
+    normaliser: Tensor,  # noqa: ARG001
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_kernel: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    inside = [
+        each.new_empty(each.transpose(1, 2).shape).transpose(1, 2) for each in (q, k, v)
+    ]
+    mask = log_kernel.new_empty((q.shape[0], q.shape[2], k.shape[2]))
+    return inside[0], inside[1], inside[2], mask
+
+
+def _keep_for_back(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*output, *inputs)
+    ctx.set_materialize_grads(False)
+
+
+def _back(ctx: Any, d_out: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    if d_out is None:
+        return (None,) * 4
+    d_q, d_k, d_v, d_mask = _gated_back(d_out, *ctx.saved_tensors)
+    if ctx.saved_tensors[-1].shape[0] == 1:
+        d_mask = d_mask.sum(0, keepdim=True)
+    return d_q, d_k, d_v, d_mask
+
+
+_gated.register_autograd(_back, setup_context=_keep_for_back)
