@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nacs.attentive import AttentiveCircuit, Modules, presets
+from nacs.attentive import AttentiveCircuit, Modules, freeze, presets
 from nacs.attentive.attention import attention_weights
 from nacs.attentive.gated import gated_attention
 from nacs.attentive.layers import Propagator
@@ -149,12 +149,16 @@ def test_forward():
     pictures = torch.randn(8, 3, 64, 64)
     model = circuit().eval()
     exact = forward(circuit().double().eval(), pictures.double())()
-    plain, half = (forward(model, pictures, half=half) for half in (False, True))
-    errors = relative(plain().double(), exact), relative(half().double(), exact)
-    assert errors[0] < 1e-4
-    assert errors[1] < 0.05
-    acts = {"float32": plain, "bf16": half, "product": product()[0]}
-    seconds, ratios = interleaved(acts)
+    frozen, narrow = freeze(model), freeze(model).bfloat16()
+    acts = {
+        "float32": forward(model, pictures),
+        "bf16": forward(model, pictures, half=True),
+        "frozen": forward(frozen, pictures),
+        "frozen, bf16": forward(narrow, pictures.bfloat16()),
+    }
+    errors = {name: relative(act().double(), exact) for name, act in acts.items()}
+    assert all(error < (0.05 if "bf16" in n else 1e-4) for n, error in errors.items())
+    seconds, ratios = interleaved(acts | {"product": product()[0]})
     record(
         "training",
         "forward of the live circuit, 320 modules, batch 8",
@@ -163,8 +167,9 @@ def test_forward():
             "share_of_product_rate": share(
                 seconds, "float32", multiply_adds(model, pictures)
             ),
-            "bf16_speedup": ratios["bf16"],
-            "relative_error": {"float32": errors[0], "bf16": errors[1]},
+            "speedup": {name: ratios[name] for name in acts},
+            "frozen_bf16_over_frozen": seconds["frozen"] / seconds["frozen, bf16"],
+            "relative_error": errors,
         },
     )
 

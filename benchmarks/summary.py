@@ -28,6 +28,7 @@ COLUMNS = {
     "time_over_neuronal": ("time over ours", 1, ".2f"),
     "multiply_adds": ("G multiply-adds", 1e-9, ".2f"),
     "speedup_per_multiply_add": ("times as fast a multiply-add", 1, ".2f"),
+    "relative_error": ("relative error", 1, ".1e"),
     "share_of_sgemm": ("share of sgemm's rate", 1, ".2f"),
     "parameters": ("M parameters", 1e-6, ".1f"),
     "peak_bytes": ("peak, MB", 1e-6, ".1f"),
@@ -56,6 +57,16 @@ HEADLINE = {
         "frozen",
         "frozen circuits, batch 1",
         lambda case: case["speedup_over_live"]["90.0% dropped, frozen"],
+    ),
+    "train_step_vs_perceiver_time": (
+        "training",
+        "training step, 320 modules, 8 layers, batch 8",
+        lambda case: case["over_perceiver_io"],
+    ),
+    "bf16_forward_speedup": (
+        "training",
+        "forward of the live circuit, 320 modules, batch 8",
+        lambda case: case["frozen_bf16_over_frozen"],
     ),
 }
 """One number each: file, case, and where in it."""

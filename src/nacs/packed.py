@@ -5,7 +5,7 @@ that lie in an unsuitable order. Weights that no longer change are put into a be
 once, by the operators that torch's compiler uses for frozen weights (docs/adr/0010).
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,16 @@ __all__ = ["PackedLinear", "pack"]
 
 OPERATORS: Any = torch.ops.mkldnn
 
+KINDS = (torch.float32, torch.bfloat16)
+"""Types that the operators work on."""
+
 SMALLEST, FEWEST = 2**16, 8
 """Weights of a layer, and rows, below which calling the operators costs more than they
 save; measured at 64 to 384 channels."""
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer for inference on a processor in float32; elsewhere a plain one.
+    """A linear layer for inference on a processor; elsewhere a plain one.
 
     It keeps the weights as they are as well, for gradients of its input, for other
     devices and types, for compilers and exporters: they take their memory twice.
@@ -41,9 +44,15 @@ class PackedLinear(nn.Linear):
         self.register_load_state_dict_pre_hook(_forget)
 
     def _in_order(self) -> Any:
-        if not _single(self.weight):
+        if not _suits(self.weight):
             return None
         return OPERATORS._reorder_linear_weight(self.weight.detach(), self.rows)
+
+    def _apply(self, *given: Any, **options: Any) -> Self:
+        """Of another type or device: pack again, or no longer."""
+        super()._apply(*given, **options)
+        self.packed = self._in_order()
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"packed": None}  # it cannot be copied
@@ -59,7 +68,8 @@ class PackedLinear(nn.Linear):
         """The same numbers as `nn.Linear`, to rounding."""
         learning = torch.is_grad_enabled() and input.requires_grad
         traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-        suits = _single(input) and _single(self.weight) and self.packed is not None
+        suits = self.packed is not None and input.dtype == self.weight.dtype
+        suits &= input.device == self.weight.device
         if learning or traced or not suits or torch.is_autocast_enabled("cpu"):
             return F.linear(input, self.weight, self.bias)
         return OPERATORS._linear_pointwise(
@@ -71,7 +81,7 @@ class PackedLinear(nn.Linear):
 def pack(model: nn.Module, rows: int) -> None:
     """Put the weights of large linear layers of a frozen model in order, where it pays.
 
-    That is for float32 on a processor, where torch has the operators for it.
+    That is for `KINDS` on a processor, where torch has the operators for it.
 
     Args:
         model: In evaluation; no weight may change any more.
@@ -81,14 +91,14 @@ def pack(model: nn.Module, rows: int) -> None:
         return
     for part in list(model.modules()):
         for name, layer in list(part.named_children()):
-            if type(layer) is not nn.Linear or not _single(layer.weight):
+            if type(layer) is not nn.Linear or not _suits(layer.weight):
                 continue
             if layer.weight.numel() >= SMALLEST:
                 setattr(part, name, PackedLinear(layer, rows))
 
 
-def _single(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+def _suits(weight: Tensor) -> bool:
+    return weight.dtype in KINDS and weight.device.type == "cpu"
 
 
 def _forget(layer: Any, *_: Any) -> None:

@@ -70,6 +70,24 @@ def test_packed_weights_are_used_only_where_they_fit(monkeypatch):
     assert len(seen) == 1
     copy.deepcopy(packed)(states)
     assert len(seen) == 2
+    for layer in (plain, packed):
+        with pytest.raises(RuntimeError, match="same dtype"):
+            layer(states.bfloat16())
+
+
+def test_half_precision_is_packed_again(monkeypatch):
+    plain, packed = layers()
+    wanted, seen = exactly(plain, torch.ones(16, 256)), calls(monkeypatch)
+    half = copy.deepcopy(packed).bfloat16()
+    answer = half(torch.ones(16, 256, dtype=torch.bfloat16))
+    assert len(seen) == 1
+    assert answer.dtype == torch.bfloat16
+    # weights of 8 bits, below 1/16: 256 roundings of at most 2⁻¹³
+    assert_close(answer.double(), wanted, atol=0.02, rtol=0.01)
+    back = half.float()(torch.ones(16, 256))
+    assert_close(back.double(), exactly(half, torch.ones(16, 256)), atol=1e-5, rtol=0)
+    assert len(seen) == 2
+    assert packed.to("meta").packed is None
 
 
 def test_other_weights_are_not_answered_with_the_old():
