@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nacs.attentive import sparse
+from nacs.attentive.links import Links
 from nacs.attentive.sparse import edge_attention, edge_list, plain_edge_attention
 from nacs.native import level
 
@@ -177,3 +178,28 @@ def test_edges_are_sorted_by_tile_then_receiver():
     back = torch.zeros_like(mask)
     back[edges.receivers, edges.senders.long()] = True
     assert torch.equal(back, mask)
+
+
+@pytest.mark.parametrize(("density", "truncation"), [(0.002, None), (0.3, 1.1)])
+def test_links_of_edges_are_those_of_all_pairs(density, truncation):
+    """So few edges that no other pair gets a distance, and many."""
+    links = Links(0.7, learnable_bandwidth=True, truncation=truncation).eval()
+    mask = torch.rand(90, 120) < density
+    mask[3, 5] = True
+    edges = edge_list(mask)
+    few = 3 * 6 * len(edges.receivers) < mask.numel()
+    assert few == (density < 0.1)
+    found = []
+    receivers, senders = torch.randn(90, 6), torch.randn(120, 6)
+    ends = [receivers.requires_grad_(), senders.requires_grad_()]
+    for log_p in (
+        links.on_edges(receivers, senders, 1, edges),
+        links.log_probabilities(receivers, senders)[
+            edges.receivers, edges.senders.long()
+        ].unsqueeze(0),
+    ):
+        near = log_p[log_p.isfinite()]
+        slopes = torch.autograd.grad(near.square().sum(), [*ends, links.bandwidth])
+        found.append([log_p, *slopes])
+    for mine, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(mine, wanted, atol=1e-12, rtol=1e-10)

@@ -225,9 +225,17 @@ class Links(nn.Module):
         samples: int,
         edges: EdgeList,
     ) -> Float[Tensor, "#samples edges"]:
-        """Log K of the edges of a list alone: no other is sampled."""
-        log_p = self.log_probabilities(receivers, senders)
-        log_p = log_p[edges.receivers, edges.senders.long()].unsqueeze(0)
+        """Log K of the edges of a list alone: no other is sampled.
+
+        Where edges are so few that copying their signatures costs less than the product
+        of all pairs, no other has a distance either.
+        """
+        to, come = edges.receivers, edges.senders.long()
+        if 3 * len(to) * receivers.shape[-1] < len(receivers) * len(senders):
+            ends = receivers[to].unsqueeze(-2), senders[come].unsqueeze(-2)
+            log_p = self.log_probabilities(*ends).flatten().unsqueeze(0)
+        else:
+            log_p = self.log_probabilities(receivers, senders)[to, come].unsqueeze(0)
         log_k = self._log_kernel(log_p, samples)
         return log_k if log_k.ndim == 2 else log_k.squeeze(1)
 
