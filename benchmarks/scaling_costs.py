@@ -74,8 +74,8 @@ def kept(z):
     layer = b * u * (9 * d + 5 * w + 5 * h) + 3 * u * (4 * d + w + h) + 2 * u * s
     if z.edges < 1:  # Links.on_edges, nacs.native.edges; senders as int64
         layer += (5 + 3 * b) * z.pairs
-    else:  # sample_log_kernel; attention weights of every head
-        layer += (3 + 2 * b + b * z.heads) * z.pairs
+    else:  # sample_log_kernel, gated_attention
+        layer += (3 + 3 * b) * z.pairs
     # UnconditionalGenerator, ReadIn with its ModFFN, keys and values of ReadOut.
     rest = b * (u * (9 * d + 4 * e + 5 * h) + 2 * z.tokens * d)
     rest += u * (25 * d + 4 * e + 3 * h + s) + 3 * (1 + b) * o * u
