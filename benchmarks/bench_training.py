@@ -221,6 +221,7 @@ def test_matching():
     record("training", "matching of a relabelled prior", {"seconds": found})
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # by dynamo
 def test_compiled():
     pictures = torch.randn(8, 3, 64, 64)
     eager, compiled = circuit(layers=2), circuit(layers=2)

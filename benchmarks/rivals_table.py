@@ -199,7 +199,9 @@ def markdown(found: dict[str, Any]) -> str:
     rows: dict[str, Any] = found["models"]
     score = next(iter(next(iter(rows.values()))))
     drops = [key for key in next(iter(rows.values())) if key.startswith("dropped_")]
-    references = {"neuronal − this": "neuronal", "paper − this": "neuronal, paper"}
+    references = {
+        f"{name.split(', ')[-1]} − this": name for name in OURS if name in rows
+    }
     if best := found.get("chosen"):
         references[f"chosen ({best}) − this"] = "chosen"
     heads = [score.removeprefix("test_"), *references]
