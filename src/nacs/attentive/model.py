@@ -6,6 +6,7 @@ References:
 """
 
 import math
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -73,7 +74,6 @@ class AttentiveCircuit(nn.Module):
             prior = graphon(config.prior, config.modules)
             self.register_buffer("prior", prior.float(), persistent=False)
             self.register_buffer("labels", torch.arange(config.modules))
-            self.matching: Matching = matching_of(prior)
 
     def forward(
         self,
@@ -165,6 +165,11 @@ class AttentiveCircuit(nn.Module):
         assert isinstance(first, Propagator)
         assert first.attention.links is not None
         return first.attention.links.log_probabilities(signatures, signatures).exp()
+
+    @cached_property
+    def matching(self) -> Matching:
+        """How the prior is matched; found when asked, for it looks at every pair."""
+        return matching_of(self.prior)
 
     def regulariser(self, *, rematch: bool = True) -> Float[Tensor, ""]:
         """What the config says keeps the signatures apart; 0 if none are learned.
