@@ -18,13 +18,7 @@ def interleaved(calls, rounds=7):
 
     In every round all calls take turns; the first round only warms up.
     """
-    seconds = _seconds(calls, rounds, time.process_time)
-    first = next(iter(seconds.values()))
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(first, each, strict=True))
-        for name, each in seconds.items()
-    }
-    return {name: statistics.median(each) for name, each in seconds.items()}, ratios
+    return _compared(_seconds(calls, rounds, time.process_time))
 
 
 def figures(calls, rounds=7, *, multiply_adds=None):
@@ -38,14 +32,11 @@ def figures(calls, rounds=7, *, multiply_adds=None):
     """
     taken = _seconds(calls | {"sgemm": _products()}, rounds, time.process_time)
     sgemm = 2 * SIZE**3 / statistics.median(taken.pop("sgemm"))
-    first = next(iter(taken.values()))
+    medians, ratios = _compared(taken)
     found = {
-        "seconds": {name: statistics.median(each) for name, each in taken.items()},
+        "seconds": medians,
         "least_seconds": {name: min(each) for name, each in taken.items()},
-        "speedup": {
-            name: statistics.median(a / b for a, b in zip(first, each, strict=True))
-            for name, each in taken.items()
-        },
+        "speedup": ratios,
     }
     if multiply_adds:
         found["multiply_adds"] = multiply_adds
@@ -58,6 +49,16 @@ def figures(calls, rounds=7, *, multiply_adds=None):
     torch.set_num_threads(1)
     found["wall_seconds_two_threads"] = {n: min(each) for n, each in wall.items()}
     return found
+
+
+def _compared(seconds):
+    """Median seconds of every call, and of its ratio to the first."""
+    first = next(iter(seconds.values()))
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(first, each, strict=True))
+        for name, each in seconds.items()
+    }
+    return {name: statistics.median(each) for name, each in seconds.items()}, ratios
 
 
 def _seconds(calls, rounds, clock):
