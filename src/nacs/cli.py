@@ -19,6 +19,7 @@ VERBS = {
     "export": "write a trained run as one file for torch.export.load",
     "describe": "configuration, parameters, multiply-adds and density",
     "data": "list the data sets known by name",
+    "reproduce": "do a table or figure of the paper again",
     "demo": "train, evaluate and shrink a circuit on real digits",
 }
 

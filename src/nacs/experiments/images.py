@@ -1,0 +1,146 @@
+"""Image classifiers that table 1, figures 5 and 10 and the collapse share.
+
+rungs of the ladder, five priors  ×  seeds  →  runs, each trained once
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nacs import data
+from nacs.attentive import AttentiveConfig, presets
+from nacs.data.base import Dataset
+from nacs.experiments.workshop import Arm, Run, Workshop
+from nacs.models import count_parameters, lookup
+from nacs.recipe import TrainConfig
+from nacs.tasks import fitted
+from nacs.tokenizers import TokenizerConfig
+
+__all__ = ["PERCEIVER", "PRIORS", "Images", "images", "same_size"]
+
+PRIORS = (
+    "scale-free",
+    "planted-partition",
+    "ring-of-cliques",
+    "erdos-renyi",
+    "small-world",
+)
+PERCEIVER = "Perceiver IO"
+
+HERE = AttentiveConfig(
+    tokenizer=TokenizerConfig(
+        kind="conv", width=64, channels=3, size=(32, 32), positions=16, stages=1
+    ),
+    classes=10,
+    modules=80,
+    outputs=8,
+    width=64,
+    code=64,
+    signature=32,
+    layers=3,
+    heads=2,
+    head_width=32,
+    hidden=128,
+    bandwidth=0.25,
+)
+"""What five priors and four rivals can be trained as on two cores in hours."""
+
+HERE_TRAINING = TrainConfig(
+    epochs=8,
+    batch=64,
+    learning_rate=2e-3,
+    warmup_epochs=1,
+    signature_rate=10.0,
+    label_smoothing=0.1,
+    shift=2,
+)
+
+PAPER_TRAINING = TrainConfig(
+    epochs=400,
+    batch=1024,
+    learning_rate=6e-4,  # 3e-4 for a batch of 512
+    min_learning_rate=2e-5,
+    warmup_epochs=25,
+    label_smoothing=0.1,
+    mixup=0.8,
+    cutmix=1.0,
+    randaugment=9,
+    erasing=0.25,
+    repeats=3,
+)
+"""Table 4 and the recipe it names."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The setting of one scale: data, sizes, training, seeds."""
+
+    work: Workshop
+    dataset: Dataset
+    like: AttentiveConfig
+    training: TrainConfig
+    seeds: tuple[int, ...]
+
+    def circuits(self) -> list[Arm]:
+        """A circuit for every prior."""
+        return [_circuit(f"NAC, {prior}", self.like, prior=prior) for prior in PRIORS]
+
+    def rivals(self) -> list[Arm]:
+        """Perceiver IO as wide as the circuits, and one with as many parameters."""
+        equal = presets.perceiver(self.like)
+        wanted = count_parameters(lookup("attentive").build(self.like))
+        return [
+            Arm(name=PERCEIVER, model="perceiver", sizes=equal),
+            Arm(
+                name=f"{PERCEIVER}, wider",
+                model="perceiver",
+                sizes=same_size("perceiver", equal, wanted),
+            ),
+        ]
+
+    def runs(self, arms: list[Arm], seed: int) -> dict[str, Run]:
+        """The runs of these arms with one seed."""
+        return self.work.runs("images", arms, self.dataset, self.training, seed)
+
+
+def images(work: Workshop) -> Images:
+    """The setting of a workshop's scale.
+
+    smoke: 8 × 8 digits that ship with scikit-learn; here: CIFAR-10; paper:
+    Tiny-ImageNet with table 4's sizes and recipe.
+    """
+    if work.scale == "smoke":
+        dataset = data.load("digits")
+        train = dataset.train.take(range(300))
+        dataset = replace(
+            dataset, train=train, test=dataset.test.take(range(100)), val=dataset.val
+        )
+        training, like = TrainConfig(epochs=1, shift=0), presets.tiny()
+    elif work.scale == "here":
+        dataset = work.load("cifar10_jpeg.npz", "cifar-10")
+        training, like = HERE_TRAINING, HERE
+    else:
+        dataset = data.load("tiny-imagenet")
+        training, like = PAPER_TRAINING, presets.tiny_imagenet()
+    seeds = work.pick(smoke=(0, 1), here=(0, 1, 2), paper=(0, 1, 2))
+    return Images(work, dataset, fitted(like, dataset), training, seeds)
+
+
+def _circuit(name: str, like: AttentiveConfig, **changes: Any) -> Arm:
+    return Arm(name=name, model="attentive", sizes=replace(like, **changes))
+
+
+def same_size(model: str, sizes: Any, wanted: int) -> Any:
+    """The configuration with the hidden width that makes it nearest to a size.
+
+    Args:
+        model: Its name in `nacs.models.MODELS`.
+        sizes: A configuration with a field `hidden`.
+        wanted: Parameters.
+    """
+    build: Callable[[Any], Any] = lookup(model).build
+    small, large = (
+        count_parameters(build(replace(sizes, hidden=hidden))) for hidden in (8, 16)
+    )
+    hidden = 8 + round((wanted - small) / ((large - small) / 8))
+    return replace(sizes, hidden=max(8, hidden))
