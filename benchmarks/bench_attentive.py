@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from nacs.attentive import AttentiveCircuit, Modules, drop_modules, presets
 from nacs.attentive.layers import ReadInAttention
-from timing import figures, high_water, record
+from nacs.flops import multiply_adds
+from timing import counted, figures, high_water, record
 
 SIZES = {
     "U 320, N 64, d 384": (320, 64, 384, 256),
@@ -45,6 +46,13 @@ def step(form, layer, group, tokens):
     return out, *torch.autograd.grad(out.square().mean(), leaves)
 
 
+def forward_work(form, sizes, batch):
+    """Multiply-adds of the products of a forward pass."""
+    layer, group, tokens = read_in_case(sizes, batch, torch.float32)
+    layer.form = form
+    return counted(lambda: layer(group, tokens))
+
+
 def peak_bytes(form, sizes, batch):
     """What one step adds to the resident memory of a fresh process, at its peak."""
     torch.set_num_threads(1)
@@ -74,7 +82,8 @@ def test_read_in(sizes, batch, rounds):
     assert error < 1e-10
     case = read_in_case(sizes, batch, torch.float32)
     calls = {form: lambda f=form: step(f, *case) for form in ("plain", "folded")}
-    found = figures(calls, rounds)
+    work = {form: 3 * forward_work(form, sizes, batch) for form in calls}
+    found = figures(calls, rounds, multiply_adds=work)
     context = multiprocessing.get_context("spawn")
     memory = {}
     for form in calls:
@@ -135,7 +144,17 @@ def test_frozen_read_in(sizes, batch):
             "perceiver, 64 channels": lambda: narrow(group.states, tokens),
             "frozen": lambda: layer(group, tokens),
         }
-        found = figures(calls, 15) | {"error": error}
+        rows, read = group.states.shape[0], tokens.shape[0] * tokens.shape[1]
+        work = {
+            name: rows * width * inner
+            + read * token_width * 2 * inner
+            + 2 * rows * read * inner
+            + len(tokens) * rows * inner * width
+            for name, inner in (("perceiver io", width), ("perceiver, 64 channels", 64))
+        }
+        work["frozen"] = 2 * rows * read * token_width
+        work["frozen"] += len(tokens) * rows * 64 * (token_width + width)
+        found = figures(calls, 15, multiply_adds=work) | {"error": error}
     record("attentive", f"frozen read-in, {sizes}, batch {batch}", found)
 
 
@@ -147,7 +166,9 @@ def test_dropped_modules(batch):
     kept = {"0 %": 320, "80 %": 64, "90 %": 32}
     smaller = {name: drop_modules(model, count) for name, count in kept.items()}
     images = torch.randn(batch, 3, 64, 64)
+    work = {n: multiply_adds(m, images) for n, m in smaller.items()}
     with torch.inference_mode():
         assert torch.equal(smaller["0 %"](images), model(images))
         calls = {name: lambda m=each: m(images) for name, each in smaller.items()}
-        record("attentive", f"modules dropped, batch {batch}", figures(calls))
+        found = figures(calls, multiply_adds=work)
+    record("attentive", f"modules dropped, batch {batch}", found)

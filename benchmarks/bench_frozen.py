@@ -21,8 +21,9 @@ from nacs.attentive import (
 )
 from nacs.attentive.layers import Propagator
 from nacs.attentive.sparse import edge_attention, edge_list
+from nacs.flops import multiply_adds
 from nacs.native import level
-from timing import interleaved, record
+from timing import figures, record
 
 compiled = pytest.mark.skipif(level() == "off", reason="nothing is compiled")
 
@@ -46,17 +47,20 @@ def test_frozen(batch):
     assert error < 1e-10
     model = AttentiveCircuit(presets.tiny_imagenet()).eval()
     perceiver = AttentiveCircuit(presets.perceiver(presets.tiny_imagenet())).eval()
-    calls = {"live": model, "frozen": freeze(model), "perceiver io": perceiver}
-    for share in (0.5, 0.8, 0.875, 0.9, 0.95):
-        kept = round(320 * (1 - share))
-        calls[f"{share:.1%} dropped, frozen"] = freeze(drop_modules(model, kept))
     pictures = torch.randn(batch, 3, 64, 64)
+    calls = {"live": model, "frozen": freeze(model), "perceiver io": perceiver}
+    live = {"live": model, "frozen": model, "perceiver io": perceiver}
+    for share in (0.5, 0.8, 0.875, 0.9, 0.95):
+        name, kept = f"{share:.1%} dropped, frozen", round(320 * (1 - share))
+        live[name] = drop_modules(model, kept)
+        calls[name] = freeze(live[name])
+    work = {name: multiply_adds(each, pictures) for name, each in live.items()}
     with torch.inference_mode():
         off = (calls["frozen"](pictures) - model(pictures)).abs().max().item()
         assert off < 1e-5  # float32, in which weights are packed
         acts = {name: lambda m=each: m(pictures) for name, each in calls.items()}
-        seconds, ratios = interleaved(acts)
-    told = {"seconds": seconds, "speedup_over_live": ratios}
+        told = figures(acts, multiply_adds=work)
+    told["speedup_over_live"] = told.pop("speedup")
     told |= {"error": error, "error_in_float32": off}
     record("frozen", f"frozen circuits, batch {batch}", told)
 
@@ -106,17 +110,21 @@ def test_attention_along_edges(count, kind):
         q, k, v = rows(count, torch.float32)
         wall, listed = masked(mask, bias), along(mask, bias)
         with torch.inference_mode():
-            seconds, ratios = interleaved(
+            found = figures(
                 {
                     "mask": partial(F.scaled_dot_product_attention, q, k, v, wall),
                     "edges": partial(edge_attention, q, k, v, *listed),
                 },
                 7 if count < 4096 else 3,
+                multiply_adds={
+                    "mask": 2 * count**2 * 6 * 64,
+                    "edges": 2 * int(mask.sum()) * 6 * 64,
+                },
             )
         record(
             "frozen",
             f"attention, {count} modules, {kind} graph, density {density}",
-            {"seconds": seconds, "speedup": ratios["edges"], "error": error},
+            found | {"error": error},
         )
 
 
@@ -141,17 +149,22 @@ def test_propagator_along_edges(count):
         dense, listed = (layer(here, here) for layer in layers)
         error = (dense - listed).abs().max().item()
         assert error < 1e-4  # float32; the layers agree in float64 in the tests
-        seconds, ratios = interleaved(
+        per_row = 4 * config.width**2 + 3 * config.width * config.hidden
+        found = figures(
             {
                 "mask": lambda: layers[0](here, here),
                 "edges": lambda: layers[1](here, here),
             },
             7 if count < 4096 else 3,
+            multiply_adds={
+                "mask": count * per_row + 2 * config.width * count**2,
+                "edges": count * per_row + 2 * config.width * int(mask.sum()),
+            },
         )
     record(
         "frozen",
         f"frozen propagator, {count} modules, 10 % of the edges",
-        {"seconds": seconds, "speedup": ratios["edges"], "error": error},
+        found | {"error": error},
     )
 
 
@@ -164,11 +177,12 @@ def test_whole_model_along_edges():
         "edges": freeze(pruned),
     }
     pictures = torch.randn(1, 3, 64, 64)
+    work = {"mask": multiply_adds(model, pictures)}
     with torch.inference_mode():
         acts = {name: lambda m=each: m(pictures) for name, each in calls.items()}
-        seconds, ratios = interleaved(acts)
+        found = figures(acts, multiply_adds=work)
     record(
         "frozen",
         "frozen circuit of 320 modules, 90 % of the edges eliminated, batch 1",
-        {"seconds": seconds, "speedup": ratios["edges"]},
+        found,
     )

@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 import nacs
 from nacs.baselines.rivals import MIXERS
 from nacs.neuronal import NeuronalAttention, NeuronalConfig, presets
-from timing import high_water, interleaved, record
+from timing import counted, figures, high_water, interleaved, record
 
 WIDTH, HEADS = 64, 4
 
@@ -139,6 +140,16 @@ def agree():
     return max((a - b).abs().max().item() for a, b in zip(*found, strict=True))
 
 
+def beside(calls, act, tokens, times, rounds):
+    """Figures of layers in turn, each beside the first."""
+    given = {n: lambda c=c: act(c, tokens, times) for n, c in calls.items()}
+    passes = 1 if act is forward else 3  # there, and back for inputs and for weights
+    counts = {n: passes * counted(partial(c, tokens, times)) for n, c in calls.items()}
+    found = figures(given, rounds, multiply_adds=counts)
+    found["time_over_neuronal"] = {n: 1 / r for n, r in found.pop("speedup").items()}
+    return found
+
+
 @pytest.mark.parametrize("count", [1024])
 def test_beside_rivals(count):
     error = agree()
@@ -150,19 +161,8 @@ def test_beside_rivals(count):
     groups = (("attention", calls, 7), ("recurrent", slow, 7))
     for how, act in (("forward", forward), ("forward and backward", both)):
         for kind, group, rounds in groups:
-            seconds, ratios = interleaved(
-                {n: lambda c=c, a=act: a(c, tokens, times) for n, c in group.items()},
-                rounds,
-            )
-            record(
-                "neuronal",
-                f"beside {kind}, T = {count}, {how}",
-                {
-                    "seconds": seconds,
-                    "time_over_neuronal": {n: 1 / r for n, r in ratios.items()},
-                    "error": error,
-                },
-            )
+            found = beside(group, act, tokens, times, rounds) | {"error": error}
+            record("neuronal", f"beside {kind}, T = {count}, {how}", found)
 
 
 @pytest.mark.parametrize(("count", "batch"), [(4096, 1), (1024, 32)])
@@ -172,15 +172,8 @@ def test_at_scale(count, batch):
     calls = {name: layer(name) for name in ("neuronal", "top-k softmax", "sdpa")}
     given = case(count, batch)
     for how, act in (("forward", forward), ("forward and backward", both)):
-        seconds, ratios = interleaved(
-            {n: lambda c=c, a=act: a(c, *given) for n, c in calls.items()}, 5
-        )
-        over = {n: 1 / r for n, r in ratios.items()}
-        record(
-            "neuronal",
-            f"T = {count}, batch {batch}, {how}",
-            {"seconds": seconds, "time_over_neuronal": over, "error": error},
-        )
+        found = beside(calls, act, *given, 5) | {"error": error}
+        record("neuronal", f"T = {count}, batch {batch}, {how}", found)
 
 
 def test_sixteen_heads():
@@ -189,15 +182,8 @@ def test_sixteen_heads():
     calls = {name: layer(name, heads=16) for name in ("neuronal", "sdpa")}
     given = case(1024)
     for how, act in (("forward", forward), ("forward and backward", both)):
-        seconds, ratios = interleaved(
-            {n: lambda c=c, a=act: a(c, *given) for n, c in calls.items()}
-        )
-        over = {n: 1 / r for n, r in ratios.items()}
-        record(
-            "neuronal",
-            f"T = 1024, 16 heads, {how}",
-            {"seconds": seconds, "time_over_neuronal": over, "error": error},
-        )
+        found = beside(calls, act, *given, 7) | {"error": error}
+        record("neuronal", f"T = 1024, 16 heads, {how}", found)
 
 
 @pytest.mark.parametrize("count", [1, 64, 1024])
@@ -219,15 +205,11 @@ def test_frozen(count):
     with torch.no_grad():
         error = (run(live) - run(frozen)).abs().max().item()
         assert error < 1e-5  # float32; in float64 the tests say 1e-12
-        seconds, ratios = interleaved(
-            {"live": lambda: run(live), "frozen": lambda: run(frozen)}, 15
-        )
+        calls = {"live": lambda: run(live), "frozen": lambda: run(frozen)}
+        work = dict.fromkeys(calls, counted(lambda: run(live)))
+        found = figures(calls, 15, multiply_adds=work) | {"error": error}
     what = "32 steps of a stream" if streams else f"T = {count}"
-    record(
-        "neuronal",
-        f"frozen, {what}",
-        {"seconds": seconds, "speedup": ratios["frozen"], "error": error},
-    )
+    record("neuronal", f"frozen, {what}", found)
 
 
 def peak_bytes(name, count):

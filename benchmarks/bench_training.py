@@ -125,7 +125,9 @@ def test_step(modules):
         "product": product()[0],
         "matching": model.regulariser,
     }
+    work_of = {"step": count, "perceiver io": other}
     if modules == 320:
+        work_of["bf16"] = count
         calls["bf16"] = stepper(circuit(modules, layers), pictures, half=True)
     seconds, ratios = interleaved(calls)
     over = {name: 1 / ratios[name] for name in ratios if name != "step"}
@@ -136,8 +138,9 @@ def test_step(modules):
             "seconds": seconds,
             "over_perceiver_io": ratios["perceiver io"],
             "flops_over_perceiver_io": count / other,
-            "share_of_product_rate": share(seconds, "step", 3 * count),
-            "perceiver_share": share(seconds, "perceiver io", 3 * other),
+            "share_of_product_rate": {
+                name: share(seconds, name, 3 * work) for name, work in work_of.items()
+            },
             "graph_loss_share_of_step": over["matching"],
             "bf16_speedup": ratios.get("bf16"),
             "error": error,
@@ -164,9 +167,10 @@ def test_forward():
         "forward of the live circuit, 320 modules, batch 8",
         {
             "seconds": seconds,
-            "share_of_product_rate": share(
-                seconds, "float32", multiply_adds(model, pictures)
-            ),
+            "share_of_product_rate": {
+                name: share(seconds, name, multiply_adds(model, pictures))
+                for name in acts
+            },
             "speedup": {name: ratios[name] for name in acts},
             "frozen_bf16_over_frozen": seconds["frozen"] / seconds["frozen, bf16"],
             "relative_error": errors,
@@ -236,13 +240,15 @@ def test_compiled():
     wall = time.perf_counter()
     calls["compiled"]()
     wall = time.perf_counter() - wall
-    seconds, ratios = interleaved(calls)
+    seconds, ratios = interleaved(calls | {"product": product()[0]})
+    work = 3 * multiply_adds(eager, pictures)
     record(
         "training",
         "compiled training step, 2 layers, batch 8",
         {
             "seconds": seconds,
             "speedup": ratios["compiled"],
+            "share_of_product_rate": {n: share(seconds, n, work) for n in calls},
             "compile_seconds": wall,
             "error": error,
         },

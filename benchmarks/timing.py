@@ -5,8 +5,11 @@ import statistics
 import time
 from functools import lru_cache, partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from nacs.runs import provenance
 
@@ -39,6 +42,7 @@ def figures(calls, rounds=7, *, multiply_adds=None):
         "speedup": ratios,
     }
     if multiply_adds:
+        multiply_adds = {n: count for n, count in multiply_adds.items() if count}
         found["multiply_adds"] = multiply_adds
         found["share_of_sgemm"] = {
             name: 2 * count / found["seconds"][name] / sgemm
@@ -49,6 +53,21 @@ def figures(calls, rounds=7, *, multiply_adds=None):
     torch.set_num_threads(1)
     found["wall_seconds_two_threads"] = {n: min(each) for n, each in wall.items()}
     return found
+
+
+def counted(call):
+    """Multiply-adds of the products in a call, of plain torch where ours is compiled.
+
+    0 where torch counts none, as of its GRU.
+    """
+    with (
+        patch("nacs.native.parts.library", return_value=None),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.enable_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        call()
+    return counter.get_total_flops() // 2
 
 
 def _compared(seconds):
