@@ -21,7 +21,7 @@ from nacs.recipe import TrainConfig
 from nacs.runs import write_json
 from nacs.train import train
 
-__all__ = ["DEMO_TRAINING", "demo", "drop_curve", "module_spread"]
+__all__ = ["DEMO_TRAINING", "demo", "drop_curve", "forward_seconds", "module_spread"]
 
 DEMO_TRAINING = TrainConfig(
     epochs=30,
@@ -124,7 +124,7 @@ def drop_curve(
     kept = [max(1, round(count * (1 - share))) for share in SHARES]
     smaller = [drop_modules(model, keep, seed=seed) for keep in kept]
     batch = split.batch(range(min(64, len(split)))).inputs
-    seconds = _interleaved(smaller, batch)
+    seconds = forward_seconds(smaller, batch)
     rows: list[dict[str, Any]] = []
     for share, keep, each, times in zip(SHARES, kept, smaller, seconds, strict=True):
         ratios = torch.tensor(seconds[0]) / torch.tensor(times)
@@ -140,7 +140,7 @@ def drop_curve(
 
 
 @torch.inference_mode()
-def _interleaved(
+def forward_seconds(
     models: list[AttentiveCircuit], batch: torch.Tensor, rounds: int = 7
 ) -> list[list[float]]:
     """Processor seconds of one forward pass, per model and round."""

@@ -17,10 +17,19 @@ from nacs.neuronal.inspect import GROUPS, Activity, synapses
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = ["draw_circuit", "draw_drops", "draw_graph"]
+__all__ = [
+    "draw_circuit",
+    "draw_drops",
+    "draw_eliminations",
+    "draw_graph",
+    "draw_panels",
+]
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#000000", "#999999"),
+)
 
 
 def draw_graph(graph: CircuitGraph, path: Path, *, title: str) -> None:
@@ -94,6 +103,100 @@ def draw_drops(curves: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) ->
     lowest = min(row["accuracy"] for rows in curves.values() for row in rows)
     left.set_ylim(10 * math.floor(max(0.0, 100 * lowest - 5) / 10), 101)
     _save(figure, path)
+
+
+def draw_panels(panels: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Curves in panels, two to a row, with one legend.
+
+    Args:
+        panels: Each with `x` and `y`, the names of the axes; `lines`, by name the
+            places and the values there, numbers or spreads (`mean` and `deviation`,
+            which is drawn as a band); `scale`, what spreads are multiplied by, 100 if
+            not given; `log` for a logarithmic x, and `left`, where x begins.
+        path: A file ending in .png or .svg.
+    """
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(11, 4.2 * rows), layout="constrained", squeeze=False
+    )
+    for panel, each in zip(panels, axes.flat, strict=False):
+        _panel(panel, each)
+    for each in list(axes.flat)[len(panels) :]:
+        each.set_axis_off()
+    _save(figure, path)
+
+
+def _panel(panel: Mapping[str, Any], axes: Any) -> None:
+    left = panel.get("left", -math.inf)
+    for index, (name, (places, values)) in enumerate(panel["lines"].items()):
+        spreads = [v if isinstance(v, Mapping) else {"mean": v} for v in values]
+        scale = panel.get("scale", 100) if isinstance(values[0], Mapping) else 1
+        shown = [at for at, place in enumerate(places) if place >= left]
+        x = np.array([places[at] for at in shown])
+        mean = scale * np.array([spreads[at]["mean"] for at in shown])
+        off = scale * np.array([spreads[at].get("deviation", 0.0) for at in shown])
+        colour = COLOURS[index % len(COLOURS)]
+        style = "--" if name.startswith("Perceiver") else "-"
+        axes.plot(x, mean, f"o{style}", color=colour, label=name, markersize=3)
+        axes.fill_between(x, mean - off, mean + off, color=colour, alpha=0.12)
+    if panel.get("log"):
+        axes.set_xscale("log")
+    axes.set_xlabel(panel["x"])
+    axes.set_ylabel(panel["y"])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
+def draw_eliminations(graphs: Mapping[str, tuple[Any, Any]], path: Path) -> None:
+    """Graphs as their weakest edges go, a row a circuit (figures 8 and 11 to 14).
+
+    Args:
+        graphs: By name the link probabilities (modules, modules), and the shares of
+            the edges that are eliminated, a column each. Of what is left, edges of P
+            above ½ are drawn, or the likeliest three a module.
+        path: A file ending in .png or .svg.
+    """
+    columns = max(len(shares) for _, shares in graphs.values())
+    figure, axes = plt.subplots(
+        len(graphs),
+        columns,
+        figsize=(3.6 * columns, 3.4 * len(graphs)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, (name, (links, shares)) in zip(axes, graphs.items(), strict=True):
+        count = len(links)
+        places = nx.spring_layout(_likeliest(links, 3 * count), seed=0)
+        for column, share in zip(row, shares, strict=False):
+            pairs = count * (count - 1) // 2
+            kept = round((1 - share) * pairs)
+            sure = int((np.triu(links, 1) > 0.5).sum())
+            drawn = _likeliest(links, min(kept, max(sure, 3 * count)))
+            nx.draw_networkx_edges(
+                drawn, places, ax=column, alpha=0.3, width=0.5, edge_color="#555555"
+            )
+            nx.draw_networkx_nodes(
+                drawn,
+                places,
+                ax=column,
+                node_size=14,
+                node_color=links.sum(1),
+                cmap="viridis",
+            )
+            column.set_title(f"{name}: {share:.0%} eliminated", fontsize=8)
+            column.set_axis_off()
+    _save(figure, path)
+
+
+def _likeliest(links: Any, count: int) -> Any:
+    """All modules with the `count` likeliest links."""
+    rows, columns = np.triu_indices(len(links), 1)
+    order = np.argsort(-links[rows, columns], kind="stable")[:count]
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(links)))
+    graph.add_edges_from((int(rows[i]), int(columns[i])) for i in order)
+    return graph
 
 
 def draw_circuit(

@@ -5,7 +5,10 @@ References:
     and Perturbations, ICLR 2019. https://arxiv.org/abs/1903.12261
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,7 @@ def corrupted(split: Split, name: str, *, severity: int = 3, seed: int = 0) -> S
         UserError: If corrupt-tta is missing, or the samples are no such images.
     """
     try:
-        from corrupt_tta import corrupt
+        from corrupt_tta import corrupt, corruptions
     except ImportError as error:
         raise UserError(
             "corruptions need corrupt-tta; install it with: "
@@ -49,13 +52,23 @@ def corrupted(split: Split, name: str, *, severity: int = 3, seed: int = 0) -> S
         raise UserError(
             f"there is no corruption '{name}'; there are {', '.join(CORRUPTIONS)}."
         )
-    before: Any = np.random.get_state()  # noqa: NPY002 - the library draws from it
-    np.random.seed(seed)  # noqa: NPY002
-    try:
+    with _noise_of(corruptions, seed):
         spoilt = np.stack([_spoilt(corrupt, image, name, severity) for image in images])
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
     return replace(split, inputs=spoilt)
+
+
+@contextmanager
+def _noise_of(library: Any, seed: int) -> Generator[None, None, None]:
+    """Noise of a seed: numpy's own, and scikit-image's, which draws afresh if let."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - the library draws from it
+    free = library.random_noise
+    np.random.seed(seed)  # noqa: NPY002
+    library.random_noise = partial(free, rng=np.random.default_rng(seed))
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+        library.random_noise = free
 
 
 def _spoilt(corrupt: Any, image: Any, name: str, severity: int) -> Any:
