@@ -46,8 +46,10 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks
 	$(BIN)/python benchmarks/summary.py
 
+# Hours; goes on where it stopped. DATA=FOLDER has files that would be downloaded.
 reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py
+	$(BIN)/nacs reproduce all --results docs/results $(if $(DATA),--data $(DATA))
 
 # The documentation is Markdown, read as it stands: only its examples are run.
 docs: setup

@@ -7,6 +7,7 @@ import pytest
 
 import rivals_page
 import summary
+from nacs.experiments.page import page
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = json.loads((ROOT / "docs" / "results" / "demo.json").read_text())
@@ -70,3 +71,8 @@ def test_the_page_of_benchmarks_is_that_of_the_results():
     written = json.loads((summary.RESULTS / "headline.json").read_text())
     assert written == {"headline": headline}
     assert set(headline) == set(summary.HEADLINE)
+
+
+def test_the_page_of_results_is_what_its_figures_say():
+    written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert written == page(ROOT / "docs" / "results")

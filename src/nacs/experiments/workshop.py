@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from accelerate import PartialState
 from rich.console import Console
 from torch import nn
 
@@ -129,13 +130,15 @@ class Workshop:
     def trained(self, run: "Run") -> nn.Module:
         """The model of a run in evaluation mode, trained if it is not yet."""
         arm = run.arm
-        told = json.loads(json.dumps(run.described))
+        wanted = json.loads(json.dumps(run.described))
         done = run.folder / "result.json"
-        if not (done.exists() and read_json(run.folder / "config.json") == told):
+        if not (done.exists() and read_json(run.folder / "config.json") == wanted):
             start = time.monotonic()
-            console = Console(stderr=True)
-            console.print(f"{arm.name}, seed {run.training.seed}{self._left()}")
+            if PartialState().is_main_process:
+                told = f"{arm.name}, seed {run.training.seed}{self._left()}"
+                Console(stderr=True).print(told)
             train(arm.model, arm.sizes, run.dataset, run.training, run.folder)
+            PartialState().wait_for_everyone()  # the first process writes
             self._seconds.append(time.monotonic() - start)
         self._done.add(run.folder)
         return load_run(run.folder)[0].eval()
@@ -184,7 +187,8 @@ class Run:
         if path.exists() and (kept := read_json(path))["asked"] == asked:
             return kept["found"]
         found = json.loads(json.dumps(act(self.workshop.trained(self))))
-        write_json(path, {"asked": asked, "found": found})
+        if PartialState().is_main_process:
+            write_json(path, {"asked": asked, "found": found})
         return found
 
     def history(self) -> list[dict[str, Any]]:

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from accelerate import PartialState
 from tyro.conf import Positional
 
 from nacs.console import parse
 from nacs.errors import UserError
 from nacs.experiments import NAMES, find
 from nacs.experiments.page import page
-from nacs.experiments.workshop import Scale, Workshop
+from nacs.experiments.workshop import Experiment, Scale, Workshop
 from nacs.runs import provenance, write_json, written
 
 __all__ = ["run"]
@@ -57,13 +59,19 @@ def run(arguments: list[str]) -> None:
     folder = options.out / options.scale
     results = options.results or folder / "results"
     for name, experiment in experiments.items():
-        work = Workshop(folder, options.scale, options.data)
-        found = experiment.run(work)
-        told = {"command": f"nacs reproduce {name} --scale {options.scale}"}
-        write_json(results / f"{name}.json", told | provenance() | {"found": found})
-        if experiment.draw is not None:
-            experiment.draw(found, results / f"{name}.png")
-        with written(results.with_suffix(".md")) as beside:
-            beside.write_text(page(results), encoding="utf-8")
-        print(f"{results / f'{name}.json'}\n\n{experiment.tell(found)}")
-    print(f"page: {results.with_suffix('.md')}")
+        found = experiment.run(Workshop(folder, options.scale, options.data))
+        if PartialState().is_main_process:
+            told = {"command": f"nacs reproduce {name} --scale {options.scale}"}
+            write_json(results / f"{name}.json", told | provenance() | {"found": found})
+            _write(name, experiment, found, results)
+    if PartialState().is_main_process:
+        print(f"page: {results.with_suffix('.md')}")
+
+
+def _write(name: str, experiment: Experiment, found: Any, results: Path) -> None:
+    """The picture, the page, and the figures on the screen."""
+    if experiment.draw is not None:
+        experiment.draw(found, results / f"{name}.png")
+    with written(results.with_suffix(".md")) as beside:
+        beside.write_text(page(results), encoding="utf-8")
+    print(f"{results / f'{name}.json'}\n\n{experiment.tell(found)}")
