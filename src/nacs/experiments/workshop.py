@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from accelerate import PartialState
+from accelerate import Accelerator
 from rich.console import Console
 from torch import nn
 
@@ -134,11 +134,11 @@ class Workshop:
         done = run.folder / "result.json"
         if not (done.exists() and read_json(run.folder / "config.json") == wanted):
             start = time.monotonic()
-            if PartialState().is_main_process:
+            if Accelerator().is_main_process:
                 told = f"{arm.name}, seed {run.training.seed}{self._left()}"
                 Console(stderr=True).print(told)
             train(arm.model, arm.sizes, run.dataset, run.training, run.folder)
-            PartialState().wait_for_everyone()  # the first process writes
+            Accelerator().wait_for_everyone()  # the first process writes
             self._seconds.append(time.monotonic() - start)
         self._done.add(run.folder)
         return load_run(run.folder)[0].eval()
@@ -187,7 +187,7 @@ class Run:
         if path.exists() and (kept := read_json(path))["asked"] == asked:
             return kept["found"]
         found = json.loads(json.dumps(act(self.workshop.trained(self))))
-        if PartialState().is_main_process:
+        if Accelerator().is_main_process:
             write_json(path, {"asked": asked, "found": found})
         return found
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator
 from tyro.conf import Positional
 
 from nacs.console import parse
@@ -60,11 +60,11 @@ def run(arguments: list[str]) -> None:
     results = options.results or folder / "results"
     for name, experiment in experiments.items():
         found = experiment.run(Workshop(folder, options.scale, options.data))
-        if PartialState().is_main_process:
+        if Accelerator().is_main_process:
             told = {"command": f"nacs reproduce {name} --scale {options.scale}"}
             write_json(results / f"{name}.json", told | provenance() | {"found": found})
             _write(name, experiment, found, results)
-    if PartialState().is_main_process:
+    if Accelerator().is_main_process:
         print(f"page: {results.with_suffix('.md')}")
 
 
