@@ -79,6 +79,17 @@ def test_a_relabelled_prior_is_found_again(name):
         assert graph_loss(links, prior, torch.arange(60)) > 1e-4
 
 
+@given(count=st.integers(11, 330), seed=st.integers(0, 99))
+def test_a_relabelled_planted_prior_is_found_whatever_the_start(count, seed):
+    """Also where blocks differ in size, and from the start that training has."""
+    prior = graphon("planted-partition", count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    links = prior[order][:, order]
+    found = match(links, prior, start=torch.arange(count))
+    assert graph_loss(links, prior, found) < 1e-12
+    assert sorted(found.tolist()) == list(range(count))
+
+
 def test_matching_goes_on_from_where_it_was():
     """A labelling that is right is kept, though rows alone would lose it."""
     prior = graphon("ring-of-cliques", 40)
