@@ -61,7 +61,7 @@ def tuned(
         )
     model = copy.deepcopy(model).train()
     groups = parameter_groups(model, weight_decay=weight_decay)
-    optimiser = torch.optim.AdamW(groups, lr=rate)
+    optimiser = torch.optim.AdamW(groups, lr=rate, fused=True)
     like = next(model.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
