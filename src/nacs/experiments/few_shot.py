@@ -121,7 +121,7 @@ def plan_of(work: Workshop) -> Plan:
             like=replace(HERE, modules=48, layers=2),
             training=HERE_TRAINING,
             groups=(120, 16, 64),
-            tunings=(40, 10),
+            tunings=(34, 10),
             steps=10,
         )
     return Plan(
