@@ -284,7 +284,7 @@ def _against(ours: Array, theirs: Array) -> dict[str, Any]:
     }
 
 
-def _chosen_points(found: dict[str, Any], axis: str, how: str) -> list[dict[str, Any]]:
+def _along(found: dict[str, Any], axis: str, how: str) -> list[dict[str, Any]]:
     """The points along ways or shots, the other held as the facts say."""
     other = "ways" if axis == "shots" else "shots"
     rows = [
@@ -330,7 +330,7 @@ def _table(found: dict[str, Any], axis: str, shares: int) -> list[str]:
     heads += [f"{names[0]} − {rival}" for rival in names[1:]]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for how, called in HOW.items():
-        for row in _chosen_points(found, axis, how):
+        for row in _along(found, axis, how):
             each = [row["arms"][name] for name in names]
             cells = [f"{called}, {row[axis]}", str(row["episodes"])]
             cells += [percent(e) if shares else _lift(e, row["ways"]) for e in each]
@@ -355,7 +355,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for side, axis in zip(axes, ("shots", "ways"), strict=True):
         for (how, called), style in zip(HOW.items(), ("-", "--"), strict=True):
-            rows = _chosen_points(found, axis, how)
+            rows = _along(found, axis, how)
             x = [row[axis] for row in rows]
             scales = [100 if axis == "shots" else row["ways"] for row in rows]
             for name, colour in zip(found["arms"], COLOURS, strict=False):
@@ -370,11 +370,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
                 side.plot(x, mean, f"o{style}", color=colour, label=label, markersize=3)
                 side.fill_between(x, low, high, color=colour, alpha=0.12)
         side.set_xscale("log", base=2)
+        places = [row[axis] for row in _along(found, axis, "probe")]
+        side.set_xticks(places, list(map(str, places)))
         side.set_xlabel(axis)
         side.grid(alpha=0.3)
     axes[0].set_ylabel(f"accuracy at {found['facts']['ways']} ways, %")
     axes[1].set_ylabel(f"lift at {found['facts']['shots']} shots, × chance")
-    axes[0].legend(fontsize=7)
+    axes[0].legend(fontsize=7, handlelength=4)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
