@@ -54,6 +54,7 @@ def load(
     """Load a data set by its name, or read it from a file or folder.
 
     Write ./mnist for a folder called mnist. The splits of named data sets never change.
+    points:NAME_OR_PATH gives grey images as sets of points.
 
     Args:
         name_or_path: A name in `NAMES`, or a path `nacs.data.readers.read` knows, or
@@ -93,6 +94,7 @@ def _samples(
         times_alone,
     )
     from nacs.data.named import find_published, read_published
+    from nacs.data.point_sets import as_points
     from nacs.data.readers import read
 
     made: dict[str, Callable[[], Samples]] = {
@@ -108,6 +110,9 @@ def _samples(
     if name.startswith("events:"):
         samples, seed = _samples(name.removeprefix("events:"), seed, size)
         return replace(as_events(samples), name=name), seed
+    if name.startswith("points:"):
+        samples, seed = _samples(name.removeprefix("points:"), seed, size)
+        return replace(as_points(samples), name=name), seed
     if name.startswith("times:"):
         samples, seed = _samples(name.removeprefix("times:"), seed, size)
         return replace(times_alone(samples), name=name), seed
