@@ -23,7 +23,16 @@ TASKS = {
 """Results of `rivals_table.py` in the order of the page."""
 
 LOWER = ("rmse", "loss")
-BESIDE = ("multi-head", "torch-nac", "top-k softmax", "uniform", "gru", "cfc")
+BESIDE = (
+    "multi-head",
+    "torch-nac",
+    "top-k softmax",
+    "uniform",
+    "gru",
+    "lstm",
+    "cfc",
+    "mtan",
+)
 
 OPENING = """# Rivals on real series
 
