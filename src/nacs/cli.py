@@ -18,6 +18,7 @@ VERBS = {
     "prune": "drop modules or edges of a trained run and save the smaller one",
     "export": "write a trained run as one file for torch.export.load",
     "describe": "configuration, parameters, multiply-adds and density",
+    "view": "look into a run in the browser",
     "data": "list the data sets known by name",
     "reproduce": "do a table or figure of the paper again",
     "demo": "train, evaluate and shrink a circuit on real digits",

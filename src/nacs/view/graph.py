@@ -1,0 +1,89 @@
+"""A circuit's graph as the page draws it: modules with two places each, and edges."""
+
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy import ndarray
+
+from nacs.view.numbers import rounded
+
+__all__ = ["MOST_EDGES", "communities", "graph_part", "places_by_signature"]
+
+MOST_EDGES = 60_000
+"""The page gets no more edges than this, the likeliest."""
+
+
+def graph_part(
+    links: ndarray, heard: ndarray, importance: ndarray, signatures: ndarray | None
+) -> dict[str, Any]:
+    """Modules and edges.
+
+    Args:
+        links: P (modules, modules).
+        heard: True where surgery has left an edge (modules, modules).
+        importance: q (modules).
+        signatures: (modules, signature), or None where every module hears every other.
+    """
+    first, second, p = _likeliest(links, heard)
+    drawn = _strongest(len(links), first, second, p)
+    return {
+        "modules": len(links),
+        "importance": rounded(importance),
+        "community": communities(drawn),
+        "by_signature": rounded(places_by_signature(signatures, len(links))),
+        "by_force": rounded(_places_by_force(drawn)),
+        "edges": {"i": first.tolist(), "j": second.tolist(), "p": rounded(p, 5)},
+        "pairs": int(np.triu(heard, 1).sum()),
+    }
+
+
+def _likeliest(links: ndarray, heard: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    """Ends and P of the edges i < j, the likeliest first."""
+    first, second = np.nonzero(np.triu(heard, 1))
+    p = links[first, second]
+    order = np.argsort(-p, kind="stable")[:MOST_EDGES]
+    return first[order], second[order], p[order]
+
+
+def _strongest(count: int, first: ndarray, second: ndarray, p: ndarray) -> nx.Graph:
+    """All modules with their likeliest edges, four a module."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(count))
+    some = slice(4 * count)
+    ends = zip(first[some].tolist(), second[some].tolist(), strict=True)
+    graph.add_weighted_edges_from(
+        (i, j, w) for (i, j), w in zip(ends, p[some].tolist(), strict=True) if w > 0
+    )
+    return graph
+
+
+def communities(graph: nx.Graph) -> list[int]:
+    """The community of every module, 0 the largest (Louvain, seeded)."""
+    found = nx.community.louvain_communities(graph, weight="weight", seed=0)
+    number = [0] * graph.number_of_nodes()
+    ranked = sorted(found, key=lambda group: (-len(group), min(group)))
+    for index, group in enumerate(ranked):
+        for module in group:
+            number[module] = index
+    return number
+
+
+def places_by_signature(signatures: ndarray | None, count: int) -> ndarray:
+    """The two directions in which the signatures differ most; a circle without any."""
+    if signatures is None or count < 3:
+        angle = 2 * np.pi * np.arange(count) / max(1, count)
+        return np.stack([np.cos(angle), np.sin(angle)], 1)
+    length = np.linalg.norm(signatures, axis=1, keepdims=True)
+    unit = signatures / np.maximum(length, 1e-12)
+    left, size, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    places = np.zeros((count, 2))
+    found = (left * size)[:, :2]
+    places[:, : found.shape[1]] = found
+    return places
+
+
+def _places_by_force(graph: nx.Graph) -> ndarray:
+    count = graph.number_of_nodes()
+    places = nx.spring_layout(graph, seed=0, k=2 / np.sqrt(max(1, count)))
+    return np.array([places[module] for module in range(count)]).reshape(count, 2)
