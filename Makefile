@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo check format test shapes bench reproduce docs
+.PHONY: setup demo check format test shapes bench reproduce docs explorer test-browser
 
 NATIVE := src/nacs/native
 
@@ -54,3 +54,13 @@ reproduce: setup
 # The documentation is Markdown, read as it stands: only its examples are run.
 docs: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' src/nacs docs README.md
+
+# The explorer's page, built into the package; needs Node. What is built is committed.
+explorer:
+	cd explorer && npm ci --no-audit --no-fund && npm run build
+
+# The explorer in a real browser; CHROMIUM says where it is, screenshots go to build/.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser)
+test-browser: setup
+	@test -n "$(CHROMIUM)" || { echo "needs Chromium: apt-get install chromium"; exit 2; }
+	OMP_NUM_THREADS=1 NACS_BROWSER=$(CHROMIUM) $(BIN)/python -m pytest -q tests/browser

@@ -26,7 +26,7 @@ interface Axes {
 }
 
 const HEIGHT = 260;
-const SPACE = { left: 52, right: 12, top: 12, bottom: 38 };
+const SPACE = { left: 48, right: 14, top: 28, bottom: 38 };
 
 type Scale = (value: number) => number;
 
@@ -34,11 +34,10 @@ export function lines(title: string, axes: Axes, data: Line[], note = ""): Chart
   const { picture, x, y, width } = frame(axes, data.flatMap((line) => line.points));
   data.forEach((line, index) => picture.append(...curve(line, colour(index), x, y)));
   const bar = drawn("line", { y1: SPACE.top, y2: HEIGHT - SPACE.bottom, stroke: "currentColor", "stroke-dasharray": "4 3", visibility: "hidden" });
-  const tip = drawn("text", { y: SPACE.top + 8, "font-size": 12, fill: "currentColor", visibility: "hidden" });
-  picture.append(bar, tip);
+  picture.append(bar);
   const table = () => csv(["line", axes.x, axes.y], data.flatMap((line) => line.points.map(([a, b]) => [line.name, a, b])));
   const node = framed(title, picture, { svg: () => svgText(picture), csv: table }, note);
-  node.insertBefore(legend(data.map((line) => line.name)), picture);
+  if (data.length > 1) node.insertBefore(legend(data.map((line) => line.name)), picture);
   hover(picture, data, x, y);
   const mark = (at: number): void => {
     bar.setAttribute("visibility", "visible");
@@ -73,7 +72,7 @@ export function bars(title: string, axes: Axes, names: string[], data: Record<st
 }
 
 function frame(axes: Axes, points: [number, number][], names?: string[]): { picture: SVGElement; x: Scale; y: Scale; width: number } {
-  const width = Math.max(300, Math.min(560, window.innerWidth - 56));
+  const width = Math.max(300, Math.min(440, window.innerWidth - 42));
   const [left, right] = extent(points.map((p) => p[0]));
   const [lowest, highest] = extent(points.map((p) => p[1]));
   const ticks = steps(axes.low ?? lowest, axes.high ?? highest, 5);
@@ -88,7 +87,8 @@ function frame(axes: Axes, points: [number, number][], names?: string[]): { pict
     );
   }
   if (names) {
-    const every = Math.ceil(names.length / 12);
+    const longest = 7 * Math.min(8, Math.max(...names.map((name) => name.length))) + 6;
+    const every = Math.ceil((names.length * longest) / (width - SPACE.left - SPACE.right));
     const half = (x(1) - x(0)) / 2;
     names.forEach((name, i) => i % every === 0 && picture.append(words(name.slice(0, 8), x(i) + half, HEIGHT - SPACE.bottom + 15, "middle")));
   } else {
@@ -97,9 +97,7 @@ function frame(axes: Axes, points: [number, number][], names?: string[]): { pict
     }
   }
   picture.append(words(axes.x, (SPACE.left + width) / 2, HEIGHT - 6, "middle"));
-  const side = words(axes.y, 0, 0, "middle");
-  side.setAttribute("transform", `translate(12 ${(HEIGHT - SPACE.bottom + SPACE.top) / 2}) rotate(-90)`);
-  picture.append(side);
+  picture.append(words(axes.y, 4, 14, "start"));
   return { picture, x, y, width };
 }
 

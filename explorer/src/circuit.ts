@@ -76,24 +76,28 @@ export class Circuit {
     return all.map(([other, rank]): [number, number] => [other, this.data.edges.p[rank]!]).slice(0, NEAR);
   }
 
-  /** Pixels of modules and edges as they lie on the screen, for a download. */
+  /** Modules and edges as they lie on the screen, for a download. */
   svg(): string {
     const { width, height } = this.sigma.getDimensions();
-    const at = (key: number): { x: number; y: number } => this.sigma.graphToViewport(this.graph.getNodeAttributes(key) as { x: number; y: number });
     const parts = [`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}">`];
     const { i, j, p } = this.data.edges;
     for (let rank = 0; rank < Math.min(this.shown.edges, p.length); rank++) {
       if (this.gone(i[rank]!) || this.gone(j[rank]!)) continue;
-      const [from, to] = [at(i[rank]!), at(j[rank]!)];
+      const [from, to] = [this.where(i[rank]!), this.where(j[rank]!)];
       parts.push(`<line x1="${from.x.toFixed(1)}" y1="${from.y.toFixed(1)}" x2="${to.x.toFixed(1)}" y2="${to.y.toFixed(1)}" stroke="#888" stroke-opacity="${(0.15 + 0.6 * p[rank]!).toFixed(2)}"/>`);
     }
     for (let module = 0; module < this.data.modules; module++) {
       if (this.gone(module)) continue;
-      const { x, y } = at(module);
+      const { x, y } = this.where(module);
       const node = this.graph.getNodeAttributes(module) as { size: number; color: string };
       parts.push(`<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="${node.size.toFixed(1)}" fill="${node.color}"><title>module ${module}</title></circle>`);
     }
     return `${parts.join("\n")}\n</svg>\n`;
+  }
+
+  /** Where a module lies in the picture, in pixels. */
+  where(module: number): { x: number; y: number } {
+    return this.sigma.graphToViewport(this.graph.getNodeAttributes(module) as { x: number; y: number });
   }
 
   /** Milliseconds a frame while the camera moves, for the tests. */
@@ -123,7 +127,7 @@ export class Circuit {
       this.graph.addNode(module, { x, y, size: 3 + (largest - 3) * Math.sqrt(part), color: colour(this.data.community[module]!), label: String(module) });
     }
     edges.p.forEach((p, rank) => {
-      this.graph.addEdgeWithKey(rank, edges.i[rank], edges.j[rank], { size: 0.4 + 1.6 * p });
+      this.graph.addEdgeWithKey(rank, edges.i[rank], edges.j[rank], { size: 0.5 + 1.5 * p, color: tint(p / (edges.p[0] || 1)) });
       this.neighbours[edges.i[rank]!]!.set(edges.j[rank]!, rank);
       this.neighbours[edges.j[rank]!]!.set(edges.i[rank]!, rank);
     });
@@ -191,12 +195,10 @@ export class Circuit {
     const [i, j] = [this.data.edges.i[rank]!, this.data.edges.j[rank]!];
     if (rank >= this.shown.edges || this.gone(i) || this.gone(j)) return { ...edge, hidden: true };
     const looked = this.looked();
-    if (looked === null) return { ...edge, color: this.grey };
+    if (looked === null) return edge;
     if (i !== looked && j !== looked) return { ...edge, hidden: true };
     return { ...edge, color: "#E69F00", zIndex: 1 };
   }
-
-  private grey = styled("edge");
 
   /** Draw again, once a frame however often it is asked for. */
   private redraw(): void {
@@ -204,7 +206,6 @@ export class Circuit {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      this.grey = styled("edge");
       this.sigma.refresh({ skipIndexation: true });
     });
   }
@@ -219,6 +220,13 @@ export function usual(graph: Graph): number {
 
 function ends(values: number[]): [number, number] {
   return values.reduce<[number, number]>(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+}
+
+/** Grey that fades as links get unlikely, multiplied by its opacity as WebGL blends. */
+function tint(part: number): string {
+  const opacity = 0.1 + 0.75 * part;
+  const parts = [124 * opacity, 135 * opacity, 152 * opacity, 255 * opacity];
+  return `#${parts.map((each) => Math.round(each).toString(16).padStart(2, "0")).join("")}`;
 }
 
 /** From light blue to dark orange, as importance grows. */

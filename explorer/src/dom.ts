@@ -46,7 +46,7 @@ export function slider(
     output.textContent = say(input.valueAsNumber);
     moved(input.valueAsNumber);
   });
-  const node = element("label", { class: "slider" }, element("span", {}, label), input, output);
+  const node = element("label", { class: "slider" }, element("span", {}, label), output, input);
   return { node, input, value: () => input.valueAsNumber };
 }
 
@@ -94,5 +94,5 @@ export function short(value: number): string {
   for (const [size, name] of units) {
     if (Math.abs(value) >= size) return `${(value / size).toPrecision(3)}${name}`;
   }
-  return Number.isInteger(value) ? String(value) : value.toPrecision(3);
+  return String(Number(value.toPrecision(3)));
 }

@@ -29,7 +29,7 @@ export function chooser(source: Source, show: (index: number) => void): HTMLElem
 }
 
 function pictures(sample: Sample, run: Run): HTMLElement[] {
-  const made = [seen(sample)];
+  const made = [seen(sample, run.data.columns)];
   if (sample.probabilities) {
     const names = run.data.classes;
     const said = sample.probabilities.indexOf(Math.max(...sample.probabilities));
@@ -37,7 +37,7 @@ function pictures(sample: Sample, run: Run): HTMLElement[] {
     const verdict = said === right ? `It is ${names[right]}, and the model says so.` : `It is ${names[right]}; the model says ${names[said]}.`;
     made.push(bars("Answer", { x: "class", y: "probability", high: 1 }, names, { probability: sample.probabilities }, right, `${verdict} Green is right.`));
   } else if (sample.said) {
-    made.push(element("p", {}, `Answer ${sample.said.slice(0, 8).join(", ")}; right is ${[sample.target].flat().slice(0, 8).join(", ")}.`));
+    made.push(element("p", { class: "about" }, `Answer ${sample.said.slice(0, 8).join(", ")}; right is ${[sample.target].flat().slice(0, 8).join(", ")}.`));
   }
   if (sample.confidences && sample.confidences.length > 1) {
     const names = sample.confidences.map((_, index) => String(index));
@@ -58,7 +58,7 @@ function flow(layers: number[][]): HTMLElement {
   return heat("Messages layer by layer", levels, [...layers.keys()], [...Array(width).keys()], width, "How far each layer (row) moved each module's state (column), against the farthest.");
 }
 
-function seen(sample: Sample): HTMLElement {
+function seen(sample: Sample, columns: string[]): HTMLElement {
   const attention = sample.attention ? new Attention(sample) : null;
   const picture = element("div", { class: "seen" });
   let files = {};
@@ -69,7 +69,7 @@ function seen(sample: Sample): HTMLElement {
     update = (weights) => paint(canvas, sample, weights);
     files = { svg: () => canvasSvg(canvas), csv: () => attention?.table() ?? "" };
   } else if (sample.rows) {
-    update = (weights) => picture.replaceChildren(...series(sample.rows ?? [], weights));
+    update = (weights) => picture.replaceChildren(...series(sample.rows ?? [], columns, weights));
   } else if (sample.text !== undefined) {
     update = (weights) => picture.replaceChildren(...text(sample.text ?? "", weights));
   } else {
@@ -141,10 +141,10 @@ function paint(canvas: HTMLCanvasElement, sample: Sample, weights: number[]): vo
   });
 }
 
-function series(rows: (number | null)[][], weights: number[]): HTMLElement[] {
+function series(rows: (number | null)[][], columns: string[], weights: number[]): HTMLElement[] {
   const channels = Math.min(6, (rows[0]?.length ?? 1) - 1);
   const data = Array.from({ length: channels }, (_, channel) => ({
-    name: `value ${channel}`,
+    name: columns[channel] ?? `value ${channel}`,
     points: rows.flatMap((row): [number, number][] => {
       const [time, value] = [row[0], row[channel + 1]];
       return typeof time === "number" && typeof value === "number" ? [[time, value]] : [];

@@ -33,10 +33,18 @@ function ordered(graph: Graph, matrix: Matrix): Record<string, number[]> {
 
 function pictures(matrix: Matrix, order: number[]): HTMLElement[] {
   const size = order.length;
-  const made = [heat("Link probabilities", bytes(matrix.links), order, order, size, "Row hears column.")];
-  if (matrix.prior) made.push(heat("The prior", bytes(matrix.prior), order, order, size, "What was asked for, matched to the modules."));
+  const links = bytes(matrix.links);
+  const prior = matrix.prior ? bytes(matrix.prior) : null;
+  const top = Math.max(0.02, brightest(links, size), prior ? brightest(prior, size) : 0);
+  const made = [heat("Link probabilities", links, order, order, size, "Row hears column; every module hears itself.", top)];
+  if (prior) made.push(heat("The prior", prior, order, order, size, "What was asked for, matched to the modules.", top));
   if (matrix.codes) made.push(heat("Likeness of codes", bytes(matrix.codes), order, order, size, "Cosine; 0 is opposite, 1 the same."));
   return made;
+}
+
+/** The largest entry off the diagonal, in [0, 1]. */
+function brightest(levels: Uint8Array, size: number): number {
+  return levels.reduce((most, level, at) => (at % (size + 1) === 0 ? most : Math.max(most, level)), 0) / 255;
 }
 
 function degrees(matrix: Matrix): HTMLElement {

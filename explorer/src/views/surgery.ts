@@ -21,7 +21,7 @@ export function surgeryView(place: HTMLElement, source: Source): void {
 class Surgery {
   private readonly circuit: Circuit;
   private readonly said = element("dl", { class: "figures", "aria-live": "polite" });
-  private readonly charts = element("div", { class: "charts" }, element("p", {}, "Measuring smaller circuits …"));
+  private readonly charts = element("div", { class: "charts wide" }, element("p", {}, "Measuring smaller circuits …"));
   private readonly ranked: number[];
   private marks: { modules: Chart[]; edges: Chart[] } = { modules: [], edges: [] };
   private curves: Curves | null = null;

@@ -46,7 +46,7 @@ def _likeliest(links: ndarray, heard: ndarray) -> tuple[ndarray, ndarray, ndarra
     return first[order], second[order], p[order]
 
 
-def _strongest(count: int, first: ndarray, second: ndarray, p: ndarray) -> nx.Graph:
+def _strongest(count: int, first: ndarray, second: ndarray, p: ndarray) -> Any:
     """All modules with their likeliest edges, four a module."""
     graph = nx.Graph()
     graph.add_nodes_from(range(count))
@@ -58,7 +58,7 @@ def _strongest(count: int, first: ndarray, second: ndarray, p: ndarray) -> nx.Gr
     return graph
 
 
-def communities(graph: nx.Graph) -> list[int]:
+def communities(graph: Any) -> list[int]:
     """The community of every module, 0 the largest (Louvain, seeded)."""
     found = nx.community.louvain_communities(graph, weight="weight", seed=0)
     number = [0] * graph.number_of_nodes()
@@ -83,7 +83,7 @@ def places_by_signature(signatures: ndarray | None, count: int) -> ndarray:
     return places
 
 
-def _places_by_force(graph: nx.Graph) -> ndarray:
+def _places_by_force(graph: Any) -> ndarray:
     count = graph.number_of_nodes()
     places = nx.spring_layout(graph, seed=0, k=2 / np.sqrt(max(1, count)))
     return np.array([places[module] for module in range(count)]).reshape(count, 2)

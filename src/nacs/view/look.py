@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import numpy as np
 import torch
 
 from nacs import data
@@ -71,8 +72,9 @@ class Viewed:
                 f"{self.config['model']}."
             )
         test = self.dataset.test
-        some = test.take(range(min(self.samples, len(test))))
-        return Surgeon(self.folder, self.model, some)
+        # Drawn, because a split may be sorted by class.
+        drawn = np.random.default_rng(0).permutation(len(test))[: self.samples]
+        return Surgeon(self.folder, self.model, test.take(drawn))
 
     def document(self) -> dict[str, Any]:
         """What the page needs at once: figures, graph, matrices, training curves."""

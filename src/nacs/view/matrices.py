@@ -53,7 +53,7 @@ def _prior(
     matched = model.labels.cpu()
     if len(matched) != count:
         return None, None
-    place = matched.argsort()
+    place = matched.argsort().numpy()
     return model.prior.cpu().numpy()[np.ix_(place, place)], matched.tolist()
 
 

@@ -52,12 +52,13 @@ def everything(viewed: Viewed, samples: int = SHOWN) -> dict[str, Any]:
         samples: How many of the test split are shown.
     """
     found = viewed.document() | {"samples": [], "activities": []}
+    layers = int(found["layers"])
     try:
         count = min(samples, len(viewed.dataset.test))
         found["samples"] = [viewed.sample(index) for index in range(count)]
         found["activities"] = [
-            [viewed.neuronal(index, layer) for layer in range(found["layers"])]
-            for index in range(count if found["layers"] else 0)
+            [viewed.neuronal(index, layer) for layer in range(layers)]
+            for index in range(count if layers else 0)
         ]
         if found["graph"] is not None:
             found["curves"] = viewed.curves()
@@ -90,7 +91,9 @@ def inlined(document: dict[str, Any]) -> str:
         lambda found: f"<style>{_text(found[1])}</style>",
         text,
     )
-    script = re.search(r'<script type="module"[^>]*src="\./([^"]+)"[^>]*></script>', text)
+    script = re.search(
+        r'<script type="module"[^>]*src="\./([^"]+)"[^>]*></script>', text
+    )
     assert script is not None
     code = _text(script[1]).replace("</script", "<\\/script")
     body = (

@@ -7,6 +7,7 @@ samples as were asked for; a changed checkpoint is measured anew.
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,10 +56,9 @@ class Surgeon:
             "modules": [self.measure(share, 0.0) for share in SHARES["modules"]],
             "edges": [self.measure(0.0, share) for share in SHARES["edges"]],
         }
-        try:
+        # A run may lie where nobody may write; then it is measured each time.
+        with suppress(UserError):
             write_json(self.folder / "view.json", {"key": self._key, "curves": found})
-        except UserError:
-            pass  # a run may lie where nobody may write; then it is measured each time
         return found
 
     def smaller(self, modules: float, edges: float) -> AttentiveCircuit:
@@ -76,8 +76,6 @@ class Surgeon:
     def measure(self, modules: float, edges: float) -> dict[str, Any]:
         """Figures of the circuit without these shares of modules and edges."""
         smaller = self.smaller(modules, edges)
-        if self._seconds is None:
-            self._seconds = self._time(self.model)
         figures = evaluate(smaller, self.split)
         score = "accuracy" if "accuracy" in figures else "rmse"
         return {
@@ -87,8 +85,14 @@ class Surgeon:
             score: figures[score],
             "samples": len(self.split),
             "multiply_adds": self._multiply_adds(smaller),
-            "speedup": self._seconds / max(self._time(smaller), 1e-9),
+            "speedup": 1.0 if smaller is self.model else self._speedup(smaller),
         }
+
+    def _speedup(self, smaller: AttentiveCircuit) -> float:
+        """Of a smaller circuit over the whole one."""
+        if self._seconds is None:
+            self._seconds = self._time(self.model)
+        return self._seconds / max(self._time(smaller), 1e-9)
 
     def _multiply_adds(self, model: AttentiveCircuit) -> int:
         """Of one sample; edges that are gone need no product of query and key."""

@@ -1,0 +1,229 @@
+"""The explorer in Debian's Chromium; run by `make test-browser`, skipped elsewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from nacs.cli import main
+
+BROWSER = os.environ.get("NACS_BROWSER", "")
+pytestmark = pytest.mark.skipif(not BROWSER, reason="only under make test-browser")
+SHOTS = Path("build/screenshots")
+TABS = ("Graph", "Surgery", "Matrix", "Input", "Training")
+PATIENCE = 60_000
+"""Milliseconds; a loaded machine measures smaller circuits slowly."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    made = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "digits", "--out", str(made), "--training.epochs", "1"]) == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def neuronal(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    made = tmp_path_factory.mktemp("runs") / "sensors"
+    arguments = ["--model", "neuronal", "--preset", "tiny", "--training.epochs", "1"]
+    assert main(["train", "noisy-sensors", "--out", str(made), *arguments]) == 0
+    return made
+
+
+@contextmanager
+def served(*arguments):
+    """The address of a server that was started as users start it."""
+    command = [sys.executable, "-m", "nacs.cli", "view", *map(str, arguments)]
+    command += ["--port", "0", "--samples", "32"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://\S+", process.stdout.readline())
+            assert found is not None
+            yield found[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with served(folder, "--with", folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER,
+            args=["--no-sandbox", "--enable-unsafe-swiftshader"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Open a page; in the end it must have neither complained nor asked elsewhere."""
+    pages = []
+
+    def open_(url, *, width=1280, scheme="light", complains=False, without=""):
+        page = chromium.new_page(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        page.set_default_timeout(PATIENCE)
+        said, asked = [], []
+        page.on("console", lambda m: m.type == "error" and said.append(m.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        pages.append((page, url, [] if complains else said, asked))
+        if without:
+            page.route(without, lambda route: route.abort())
+        page.goto(url)
+        return page
+
+    yield open_
+    for page, url, said, asked in pages:
+        page.close()
+        assert said == []
+        own = url.split("#")[0]
+        assert [a for a in asked if not a.startswith((own, "data:", "blob:"))] == []
+
+
+def wait_for_view(page, tab):
+    page.click(f"#tab-{tab}")
+    within = ".charts figure" if tab in {"Surgery", "Input"} else "figure"
+    page.wait_for_selector(f"#view-{tab} {within}")
+    page.wait_for_timeout(600)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view_in_every_look(opened, address, width, scheme):
+    page = opened(address, width=width, scheme=scheme)
+    for tab in TABS:
+        wait_for_view(page, tab)
+        assert page.locator("[role=alert]").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / f"{tab}-{width}-{scheme}.png", full_page=True)
+
+
+def test_hover_tells_and_a_click_pins(opened, address):
+    page = opened(address)
+    wait_for_view(page, "Graph")
+    place = page.evaluate("circuit.where(3)")
+    box = page.locator("#view-Graph .circuit").bounding_box()
+    x, y = box["x"] + place["x"], box["y"] + place["y"]
+    about = page.locator("#view-Graph .about h2")
+    page.mouse.move(x, y, steps=4)
+    page.wait_for_function(
+        "() => /^Module/.test("
+        "document.querySelector('#view-Graph .about h2').innerText)"
+    )
+    page.mouse.click(x, y)
+    page.mouse.move(box["x"] + 3, box["y"] + 3, steps=4)
+    page.wait_for_timeout(300)
+    assert about.inner_text().startswith("Module")
+    page.locator("#view-Graph .circuit").focus()
+    page.keyboard.press("Escape")
+    assert about.inner_text() == "16 modules"
+
+
+def test_the_threshold_slides(opened, address):
+    page = opened(address)
+    wait_for_view(page, "Graph")
+    slider = page.locator("#view-Graph input[type=range]")
+    slider.fill("7")
+    assert page.locator("#view-Graph output").inner_text().startswith("7 with P")
+
+
+def test_surgery_measures_and_saves(opened, address, folder):
+    page = opened(address)
+    wait_for_view(page, "Surgery")
+    page.locator("#view-Surgery input[type=range]").nth(0).fill("0.5")
+    page.locator("#view-Surgery input[type=range]").nth(1).fill("0.8")
+    figures = page.locator("#view-Surgery .figures")
+    page.wait_for_function(
+        "() => /accuracy\\s+[0-9.]+ %/.test("
+        "document.querySelector('#view-Surgery .figures').innerText)"
+    )
+    assert "8 of 16" in figures.inner_text()
+    page.fill("#view-Surgery input[type=text]", "smaller")
+    page.click("#view-Surgery form button")
+    page.wait_for_function(
+        "() => /Written to/.test(document.querySelector('[role=status]').innerText)"
+    )
+    assert (folder.parent / "smaller" / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_a_mistake_is_told_where_it_happened(opened, address):
+    page = opened(address, complains=True)
+    wait_for_view(page, "Surgery")
+    page.fill("#view-Surgery input[type=text]", "../elsewhere")
+    page.click("#view-Surgery form button")
+    alert = page.locator("#view-Surgery [role=alert]")
+    alert.wait_for()
+    assert "expected a folder's name" in alert.inner_text()
+
+
+def test_a_failing_server_gives_a_message(opened, address):
+    page = opened(address, complains=True, without="**/api/run")
+    page.wait_for_selector("[role=alert]")
+    assert "is nacs view still running?" in page.inner_text("main")
+
+
+def test_keys_go_through_the_tabs(opened, address):
+    page = opened(address)
+    wait_for_view(page, "Graph")
+    page.locator("#tab-Graph").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#tab-Surgery").get_attribute("aria-selected") == "true"
+
+
+def test_the_theme_can_be_chosen(opened, address):
+    page = opened(address, scheme="light")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    page.click("#theme")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert page.inner_text("#theme") == "Theme: dark"
+    assert light != dark
+
+
+def test_charts_can_be_downloaded(opened, address):
+    page = opened(address)
+    wait_for_view(page, "Training")
+    for kind, start in (("SVG", "<svg"), ("CSV", "line,epoch,loss")):
+        with page.expect_download() as caught:
+            page.locator("#view-Training figure").first.get_by_text(kind).click()
+        assert Path(caught.value.path()).read_text().startswith(start)
+
+
+def test_one_file_works_alone(opened, folder, tmp_path):
+    out = tmp_path / "run.html"
+    assert main(["view", str(folder), "--html", str(out), "--samples", "32"]) == 0
+    page = opened(out.as_uri())
+    for tab in TABS:
+        wait_for_view(page, tab)
+    assert page.locator("#view-Surgery .charts figure").count() == 4
+
+
+def test_a_neuronal_run(opened, neuronal):
+    with served(neuronal) as url:
+        for width in (1280, 390):
+            page = opened(url, width=width)
+            for tab in ("Neuronal", "Input"):
+                wait_for_view(page, tab)
+                shot = SHOTS / f"sensors-{tab}-{width}.png"
+                page.screenshot(path=shot, full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.locator("[role=alert]").count() == 0
