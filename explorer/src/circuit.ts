@@ -9,6 +9,8 @@ import type { Graph } from "./types";
 export type Layout = "by_force" | "by_signature";
 
 const NEAR = 12;
+/** While the graph is moved, no more edges than this are drawn. */
+const FLUID = 1000;
 
 /** What is shown: the first `edges` edges, and only these modules if some are gone. */
 export interface Shown {
@@ -36,7 +38,7 @@ export class Circuit {
       allowInvalidContainer: true,
       labelRenderedSizeThreshold: 9,
       labelColor: { color: styled("text") },
-      hideEdgesOnMove: false,
+      hideEdgesOnMove: this.shown.edges > FLUID,
       zIndex: true,
       defaultDrawNodeHover: ring,
       nodeReducer: (key, node) => this.node(Number(key), node),
@@ -47,6 +49,7 @@ export class Circuit {
 
   show(shown: Shown): void {
     this.shown = shown;
+    this.sigma.setSetting("hideEdgesOnMove", shown.edges > FLUID);
     this.redraw();
   }
 
@@ -98,18 +101,6 @@ export class Circuit {
   /** Where a module lies in the picture, in pixels. */
   where(module: number): { x: number; y: number } {
     return this.sigma.graphToViewport(this.graph.getNodeAttributes(module) as { x: number; y: number });
-  }
-
-  /** Milliseconds a frame while the camera moves, for the tests. */
-  async pan(frames: number): Promise<number> {
-    const camera = this.sigma.getCamera();
-    const start = performance.now();
-    for (let frame = 0; frame < frames; frame++) {
-      camera.setState({ x: 0.5 + 0.1 * Math.sin(frame / 5) });
-      await new Promise(requestAnimationFrame);
-    }
-    camera.setState({ x: 0.5 });
-    return (performance.now() - start) / frames;
   }
 
   resize(): void {
@@ -211,11 +202,12 @@ export class Circuit {
   }
 }
 
-/** How many edges are shown at first: those above ½, or the likeliest three a module. */
+/** How many edges are shown at first: those above ½, at most the likeliest three a module. */
 export function usual(graph: Graph): number {
   const sure = graph.edges.p.findIndex((p) => p <= 0.5);
   const likely = sure < 0 ? graph.edges.p.length : sure;
-  return likely >= graph.modules ? likely : Math.min(graph.edges.p.length, 3 * graph.modules);
+  const few = Math.min(graph.edges.p.length, 3 * graph.modules);
+  return likely >= graph.modules ? Math.min(likely, few) : few;
 }
 
 function ends(values: number[]): [number, number] {

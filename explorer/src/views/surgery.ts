@@ -71,7 +71,7 @@ class Surgery {
       rank++;
     }
     // More lines than this hide each other.
-    return { rank: Math.min(rank, 20 * this.graph.modules), left };
+    return { rank: Math.min(rank, 12 * this.graph.modules), left };
   }
 
   private async measure(left: number): Promise<void> {

@@ -63,10 +63,12 @@ def _serve(viewed: Viewed, port: int) -> None:
             f"nacs view needs {error.name}; run pip install 'nacs[view]', or write a "
             "file with --html."
         ) from error
+    viewed.document()  # so that the page need not wait for it
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port))
+            listening.listen()  # who asks before the server is up waits for it
         except (OSError, OverflowError) as error:
             raise UserError(
                 f"port {port} cannot be used ({error}); try --port 0."

@@ -13,6 +13,9 @@ __all__ = ["MOST_EDGES", "communities", "graph_part", "places_by_signature"]
 MOST_EDGES = 60_000
 """The page gets no more edges than this, the likeliest."""
 
+MANY = 400
+"""More modules than this are moved fewer times; the rest is their signatures' order."""
+
 
 def graph_part(
     links: ndarray, heard: ndarray, importance: ndarray, signatures: ndarray | None
@@ -27,12 +30,13 @@ def graph_part(
     """
     first, second, p = _likeliest(links, heard)
     drawn = _strongest(len(links), first, second, p)
+    by_signature = places_by_signature(signatures, len(links))
     return {
         "modules": len(links),
         "importance": rounded(importance),
         "community": communities(drawn),
-        "by_signature": rounded(places_by_signature(signatures, len(links))),
-        "by_force": rounded(_places_by_force(drawn)),
+        "by_signature": rounded(by_signature),
+        "by_force": rounded(_places_by_force(drawn, by_signature)),
         "edges": {"i": first.tolist(), "j": second.tolist(), "p": rounded(p, 5)},
         "pairs": int(np.triu(heard, 1).sum()),
     }
@@ -83,7 +87,16 @@ def places_by_signature(signatures: ndarray | None, count: int) -> ndarray:
     return places
 
 
-def _places_by_force(graph: Any) -> ndarray:
-    count = graph.number_of_nodes()
-    places = nx.spring_layout(graph, seed=0, k=2 / np.sqrt(max(1, count)))
+def _places_by_force(graph: Any, start: ndarray) -> ndarray:
+    """From the places by signature: linked modules attract, all repel each other."""
+    count = len(start)
+    begun = start / max(1e-12, float(np.abs(start).max(initial=0)))
+    places = nx.spring_layout(
+        graph,
+        pos=dict(enumerate(begun)),
+        k=2 / np.sqrt(max(1, count)),
+        iterations=50 if count <= MANY else 15,
+        method="force",
+        seed=0,
+    )
     return np.array([places[module] for module in range(count)]).reshape(count, 2)

@@ -91,7 +91,7 @@ class Viewed:
                 "training": self.metrics(),
                 "data": self._data(),
                 "layers": len(layers_of(self.model)),
-                **self._circuit(),
+                **self._first,
             }
 
     def metrics(self) -> dict[str, list[dict[str, Any]]]:
@@ -138,6 +138,10 @@ class Viewed:
             "classes": list(facts.classes),
             "columns": list(facts.columns),
         }
+
+    @cached_property
+    def _first(self) -> dict[str, Any]:
+        return self._circuit()
 
     @torch.no_grad()
     def _circuit(self, index: int = 0) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def everything(viewed: Viewed, samples: int = SHOWN) -> dict[str, Any]:
         viewed: The run.
         samples: How many of the test split are shown.
     """
-    found = viewed.document() | {"samples": [], "activities": []}
+    found: dict[str, Any] = viewed.document()
+    found |= {"samples": [], "activities": []}
     layers = int(found["layers"])
     try:
         count = min(samples, len(viewed.dataset.test))

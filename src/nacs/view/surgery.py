@@ -1,7 +1,7 @@
 """What a circuit loses and saves as modules and edges go: measured, and kept.
 
-The figures of a run lie beside it in `view.json` and hold for one checkpoint and as many
-samples as were asked for; a changed checkpoint is measured anew.
+The figures of a run lie in its folder, in `view.json`, and hold for one checkpoint and
+as many samples as were asked for; a changed checkpoint is measured anew.
 """
 
 import hashlib
