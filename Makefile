@@ -51,9 +51,11 @@ reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py
 	$(BIN)/nacs reproduce all --results docs/results $(if $(DATA),--data $(DATA))
 
-# The documentation is Markdown, read as it stands: only its examples are run.
+# Every example is run, then the pages are built into site/, without a warning.
 docs: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules --doctest-glob='*.md' src/nacs docs README.md
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --doctest-modules src/nacs tests/unit/test_snippets.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The explorer's page, built into the package; needs Node. What is built is committed.
 explorer:

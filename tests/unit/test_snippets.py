@@ -1,0 +1,163 @@
+"""Every code block of README.md and docs/ is run, page by page, from top to bottom.
+
+Blocks of a page share one namespace and one empty folder with some data in it. A block
+`text` holds what the block above prints, with … for what may differ. `nacs` is called
+as from a shell; of `make` and `pip install` the target and the extras are looked up.
+`<!-- not run: why -->` above a block is for what needs the network or minutes.
+"""
+
+import doctest
+import re
+import shlex
+import tomllib
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nacs.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"(?:^<!-- not run:(?P<reason>[^\n]*)-->\n+)?"
+    r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+RUN = {"python", "sh"}
+SHOWN = {"text", "csv", "toml"}
+SHORTER = {"README.md": ["--training.epochs", "1", "--sizes.layers", "1"]}
+"""What `nacs train` of a page that speaks of whole trainings is given beside."""
+LEFT_OUT = {
+    "nacs train car-racing --model neuronal": "records laps for ten minutes",
+    "nacs reproduce table-1 --scale smoke": "tests/unit/test_reproduce.py runs it",
+}
+ELLIPSIS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@dataclass
+class Block:
+    """One fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+    reason: str | None
+
+
+def blocks(path):
+    text = path.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        at = text[: found.start("code")].count("\n")
+        code = re.sub(rf"(?m)^{found['indent']}", "", found["code"])
+        name = path.relative_to(ROOT).as_posix()
+        language = found["language"].split("{")[0].strip()
+        yield Block(name, at, language, code, found["reason"])
+
+
+ALL = {path.relative_to(ROOT).as_posix(): list(blocks(path)) for path in PAGES}
+LIVE = [name for name, found in ALL.items() if any(b.language in RUN for b in found)]
+
+
+def give_data(folder):
+    """What the pages call the reader's own."""
+    draw = np.random.default_rng(0)
+    for place in ("cats", "dogs"):
+        (folder / "my-images" / place).mkdir(parents=True)
+        for index in range(20):
+            pixels = draw.integers(0, 256, (28, 28, 3)).astype(np.uint8)
+            pixels[..., 0] //= 4 if place == "cats" else 1
+            Image.fromarray(pixels).save(folder / f"my-images/{place}/{index}.png")
+    rows = ["id,time,heart_rate,pressure,label"]
+    for patient in range(30):
+        label = ("ill", "well")[patient % 2]
+        for time in np.sort(draw.uniform(0, 60, draw.integers(5, 12))):
+            rate = 70 + 20 * (label == "ill") + draw.normal(0, 5)
+            pressure = "" if draw.random() < 0.3 else f"{120 + draw.normal(0, 9):.1f}"
+            rows.append(f"patient-{patient},{time:.2f},{rate:.1f},{pressure},{label}")
+    (folder / "my-series.csv").write_text("\n".join(rows) + "\n")
+    (folder / "more-digits").mkdir()
+    for name in ("digit.png", "more-digits/a.png", "more-digits/b.png"):
+        digit = draw.integers(0, 256, (28, 28)).astype(np.uint8)
+        Image.fromarray(digit).save(folder / name)
+
+
+def run_python(block, names):
+    code = "\n" * block.line + block.code
+    exec(compile(code, str(ROOT / block.page), "exec"), names)
+
+
+def run_shell(block, _):
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            run_command(words, f"{block.page}:{block.line}: {line}", block.page)
+
+
+def run_command(words, where, page):
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        for target in (word for word in words[1:] if "=" not in word):
+            assert re.search(rf"(?m)^{target}:", makefile), where
+    elif words[:2] == ["pip", "install"]:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for extra in re.findall(r"nacs\[([^\]]+)\]|\.\[([^\]]+)\]", " ".join(words)):
+            names = set(",".join(filter(None, extra)).split(","))
+            assert names <= set(project["optional-dependencies"]), where
+    else:
+        assert words[0] == "nacs", f"{where}: run it, or say why it is not run"
+        words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
+        if " ".join(words) in LEFT_OUT:
+            return
+        given = SHORTER.get(page, []) if words[1] == "train" else []
+        out = StringIO()
+        with redirect_stdout(out):
+            code = main([*words[1:], *given])
+        assert code == 0, where
+        if file:
+            Path(file).write_text(out.getvalue())
+        else:
+            print(out.getvalue(), end="")
+
+
+@pytest.mark.parametrize("page", LIVE)
+def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    torch.set_default_dtype(torch.float32)
+    give_data(tmp_path)
+    names, printed = {"__name__": "page"}, ""
+    for block in ALL[page]:
+        where = f"{page}:{block.line}"
+        if block.language in RUN and block.reason is None:
+            out = StringIO()
+            with redirect_stdout(out):
+                (run_python if block.language == "python" else run_shell)(block, names)
+            printed = out.getvalue()
+        elif block.language == "text" and block.reason is None:
+            wanted = block.code.replace("…", "...")
+            same = doctest.OutputChecker().check_output(wanted, printed, ELLIPSIS)
+            assert same, f"{where}: the page shows\n{wanted}\nbut it is\n{printed}"
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_blocks_say_what_they_are(page):
+    """A block of no language would be run by nobody."""
+    for block in ALL[page]:
+        where = f"{page}:{block.line}: ```{block.language}"
+        assert block.language in RUN | SHOWN, where
+        if block.reason is not None:
+            assert len(block.reason.strip()) > 8, f"{where}: why is it not run?"
+
+
+def test_few_blocks_are_not_run():
+    found = [b for page in ALL.values() for b in page if b.language in RUN]
+    left = [b for b in found if b.reason is not None]
+    assert len(found) > 4
+    assert len(left) <= len(found) / 5, [f"{b.page}:{b.line}" for b in left]
