@@ -30,7 +30,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = {"python", "sh"}
-SHOWN = {"text", "csv", "toml"}
+SHOWN = {"text", "csv", "toml", "tree"}
 SHORTER = {"README.md": ["--training.epochs", "1", "--sizes.layers", "1"]}
 """What `nacs train` of a page that speaks of whole trainings is given beside."""
 LEFT_OUT = {
