@@ -2,8 +2,8 @@
 
 Equations become MathML while the pages are built, so a reader's browser draws them
 itself: no script, no font and no request. A line `!modules PATTERN …` in a page of the
-reference stands for modules, each under the longest pattern that fits it on any page, so
-that every module stands on one page, also one that was written later.
+reference stands for modules, each under the longest pattern that fits it on any page,
+so that every module stands on one page, also one that was written later.
 """
 
 import html
@@ -32,7 +32,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Name the modules that a line `!modules` stands for, as mkdocstrings takes them."""
+    """Name the modules of a line `!modules`, as mkdocstrings takes them."""
     return MODULES.sub(
         lambda line: "\n\n".join(f"::: {each}" for each in modules(line[1])), markdown
     )

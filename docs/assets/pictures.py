@@ -150,12 +150,17 @@ def _path(points: Iterable[Point], colour: str, width: float) -> str:
 
 
 def _dot(at: Point, radius: float, colour: str) -> str:
-    return f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius:.1f}" fill="{colour}"/>'
+    return (
+        f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius:.1f}" fill="{colour}"/>'
+    )
 
 
 def _square(at: Point, side: float, colour: str) -> str:
     x, y = (each - side / 2 for each in at)
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{side}" height="{side}" fill="{colour}"/>'
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{side}" height="{side}" '
+        f'fill="{colour}"/>'
+    )
 
 
 def _box(x: float, y: float, width: float, height: float) -> str:

@@ -9,11 +9,13 @@ as from a shell; of `make` and `pip install` the target and the extras are looke
 import doctest
 import re
 import shlex
+import sys
 import tomllib
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -88,9 +90,22 @@ def give_data(folder):
         Image.fromarray(digit).save(folder / name)
 
 
-def run_python(block, names):
+def as_module(page, folder, monkeypatch):
+    """An empty module whose file has the page's Python, at the lines of the page."""
+    lines = [""] * (ALL[page][-1].line + ALL[page][-1].code.count("\n") + 1)
+    for block in (b for b in ALL[page] if b.language == "python"):
+        code = block.code.splitlines()
+        lines[block.line : block.line + len(code)] = code
+    module = ModuleType("page")
+    module.__file__ = str(folder / "page.py")
+    Path(module.__file__).write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "page", module)
+    return module
+
+
+def run_python(block, module):
     code = "\n" * block.line + block.code
-    exec(compile(code, str(ROOT / block.page), "exec"), names)
+    exec(compile(code, module.__file__, "exec"), module.__dict__)
 
 
 def run_shell(block, _):
@@ -132,13 +147,14 @@ def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     torch.set_default_dtype(torch.float32)
     give_data(tmp_path)
-    names, printed = {"__name__": "page"}, ""
+    module, printed = as_module(page, tmp_path, monkeypatch), ""
     for block in ALL[page]:
         where = f"{page}:{block.line}"
         if block.language in RUN and block.reason is None:
             out = StringIO()
             with redirect_stdout(out):
-                (run_python if block.language == "python" else run_shell)(block, names)
+                run = run_python if block.language == "python" else run_shell
+                run(block, module)
             printed = out.getvalue()
         elif block.language == "text" and block.reason is None:
             wanted = block.code.replace("…", "...")
