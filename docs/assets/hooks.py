@@ -34,7 +34,7 @@ def on_config(config: Any) -> Any:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Name the modules of a line `!modules`, as mkdocstrings takes them."""
     return MODULES.sub(
-        lambda line: "\n\n".join(f"::: {each}" for each in modules(line[1])), markdown
+        lambda line: "\n\n".join(map(_entry, modules(line[1]))), markdown
     )
 
 
@@ -58,6 +58,19 @@ def modules(line: str) -> list[str]:
         for module, owner in owners.items()
         if owner == pattern
     ]
+
+
+def _entry(module: str) -> str:
+    """A module for mkdocstrings; a package that hands on names is a list of links."""
+    source = ROOT / "src" / module.replace(".", "/") / "__init__.py"
+    text = source.read_text(encoding="utf-8") if source.exists() else ""
+    if not text or re.search(r"^def [a-z]", text, re.MULTILINE):
+        return f"::: {module}"
+    names = re.findall(r'"(\w+)"', text.partition("__all__ = [")[2].partition("]")[0])
+    links = ", ".join(
+        f"[`{each}`][{module}.{each}]" for each in names if each[0] != "_"
+    )
+    return f"::: {module}\n    options:\n      members: false\n\nHands on: {links}."
 
 
 def _all_patterns() -> list[str]:
