@@ -61,7 +61,12 @@ def modules(line: str) -> list[str]:
 
 
 def _entry(module: str) -> str:
-    """A module for mkdocstrings; a package that hands on names is a list of links."""
+    """A module for mkdocstrings; a package that hands on names is a list of links.
+
+    Of a verb of the command line its options are shown.
+    """
+    if module.startswith("nacs.verbs."):
+        return f"::: {module}\n    options:\n      members: [Options]"
     source = ROOT / "src" / module.replace(".", "/") / "__init__.py"
     text = source.read_text(encoding="utf-8") if source.exists() else ""
     if not text or re.search(r"^def [a-z]", text, re.MULTILINE):
