@@ -13,6 +13,7 @@ import sys
 import tomllib
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -177,3 +178,30 @@ def test_few_blocks_are_not_run():
     left = [b for b in found if b.reason is not None]
     assert len(found) > 4
     assert len(left) <= len(found) / 5, [f"{b.page}:{b.line}" for b in left]
+
+
+def from_assets(name):
+    path = ROOT / "docs" / "assets" / f"{name}.py"
+    spec = spec_from_file_location(name, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("picture", ["attentive", "neuronal"])
+def test_pictures_are_what_the_code_draws(picture):
+    torch.set_default_dtype(torch.float32)
+    drawn = getattr(from_assets("pictures"), picture)()
+    kept = ROOT / "docs" / "assets" / f"{picture}.svg"
+    assert drawn == kept.read_text(encoding="utf-8")
+
+
+def test_every_public_module_is_on_one_page_of_the_reference():
+    pytest.importorskip("latex2mathml")
+    hooks = from_assets("hooks")
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    lines = [line for page in pages for line in hooks.MODULES.findall(page.read_text())]
+    shown = [module for line in lines for module in hooks.modules(line)]
+    assert sorted(shown) == sorted(hooks._all_modules())
+    assert "nacs.attentive.model" in shown
+    assert "nacs.verbs.train" in shown
