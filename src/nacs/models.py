@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 from torch import nn
 
 from nacs.attentive import AttentiveCircuit, AttentiveConfig, presets
+from nacs.baselines.joint import JointPerceiver
 from nacs.baselines.rivals import MIXERS, RivalConfig, rival
 from nacs.baselines.transformer import Transformer, TransformerConfig
 from nacs.errors import UserError
@@ -84,6 +85,9 @@ MODELS: dict[str, Model] = {
     "attentive": Model(AttentiveConfig, AttentiveCircuit, presets.PRESETS),
     "neuronal": Model(NeuronalModelConfig, neuronal_model, neuronal_presets.PRESETS),
     "perceiver": Model(AttentiveConfig, AttentiveCircuit, _derived(presets.perceiver)),
+    "joint-perceiver": Model(
+        AttentiveConfig, JointPerceiver, _derived(presets.perceiver)
+    ),
     "perceiver-modfc": Model(
         AttentiveConfig,
         AttentiveCircuit,

@@ -4,6 +4,7 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
+from nacs.attentive import AttentiveConfig
 from nacs.baselines.rivals import RivalConfig
 from nacs.data.base import Dataset
 from nacs.errors import UserError
@@ -19,6 +20,9 @@ MEMORY = 16
 def fitted(sizes: Any, dataset: Dataset) -> Any:
     """A model's configuration with the tokenizer and the answers of a data set.
 
+    A circuit that is written from a context gets a tokenizer for the data's contexts,
+    where they have any.
+
     Where every frame is asked about, every token is answered, and none hears a later
     one: such a model answers a stream as it answered in training.
 
@@ -30,6 +34,8 @@ def fitted(sizes: Any, dataset: Dataset) -> Any:
         tokenizer=tokenizer_for(dataset, sizes.tokenizer),
         classes=dataset.outputs,
     )
+    if dataset.context is not None and isinstance(sizes, AttentiveConfig):
+        sizes = _told(sizes, dataset)
     if not dataset.dense:
         return sizes
     if isinstance(sizes, NeuronalModelConfig):
@@ -88,6 +94,23 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
             length=dataset.shape[0],
         )
     raise UserError(f"no tokenizer for data of kind '{dataset.kind}'.")
+
+
+def _told(sizes: AttentiveConfig, dataset: Dataset) -> AttentiveConfig:
+    """A circuit's configuration with a tokenizer for contexts, if it reads any."""
+    contexts = dataset.train.contexts
+    if contexts is None or not (sizes.generator == "conditional" or sizes.context):
+        return sizes
+    known = {"tokens": 1 + max(int(each.max()) for each in contexts), "bytes": 256}
+    if dataset.context not in known:
+        raise UserError(f"no tokenizer for contexts of kind '{dataset.context}'.")
+    context = TokenizerConfig(
+        kind="bytes" if dataset.context == "bytes" else "tokens",
+        width=(sizes.context or sizes.tokenizer).width,
+        vocabulary=known[dataset.context],
+        length=max(len(each) for each in contexts),
+    )
+    return replace(sizes, context=context)
 
 
 def default_preset(dataset: Dataset, presets: Container[str]) -> str:

@@ -3,18 +3,97 @@
 # torch leaves Tensor.tolist and the like untyped
 # pyright: reportUnknownMemberType=false
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nacs.attentive import AttentiveCircuit, presets
 from nacs.data import NAMES, load
 from nacs.data.aeon_sets import SHIPPED
 from nacs.data.base import Array, Dataset, Kind, Split
 from nacs.data.named import NAMED
 from nacs.data.splits import Samples, assemble, encode_labels, split_parts
 from nacs.errors import UserError
+from nacs.tasks import fitted
+
+CONTEXTS = [np.frombuffer(text, np.uint8) for text in (b"no", b"yes", b"maybe")]
+
+
+def test_contexts_are_padded_beside_the_inputs():
+    pictures = np.zeros((3, 1, 1, 1))
+    names = np.array(["a", "b", "c"])
+    split = Split(pictures, np.arange(3), names, contexts=CONTEXTS)
+    batch = split.batch([1, 0])
+    assert batch.keep is None
+    assert batch.context is not None
+    assert batch.context_keep is not None
+    assert batch.context.dtype == torch.int64
+    assert batch.context.tolist() == [[*b"yes"], [*b"no", 0]]
+    assert batch.context_keep.tolist() == [[True] * 3, [True, True, False]]
+    assert split.batch([]).context.shape == (0, 0)
+    ragged = Split([np.ones((n, 3)) for n in (1, 2, 3)], np.arange(3), names)
+    assert ragged.batch([0, 1]).context is None
+    both = replace(ragged, contexts=CONTEXTS).batch([2, 0])
+    assert both.keep.sum(1).tolist() == [3, 1]
+    assert both.context_keep.sum(1).tolist() == [5, 2]
+
+
+def test_take_and_assemble_keep_contexts_with_their_samples():
+    told = [np.array([row, 7]) for row in range(40)]
+    given = samples(np.arange(40.0).reshape(40, 1, 1, 1))
+    given = replace(given, contexts=told, context="tokens")
+    dataset = assemble(given, seed=0)
+    assert dataset.context == "tokens"
+    for split in (dataset.train, dataset.val, dataset.test.take([2, 0])):
+        assert [str(each[0]) for each in split.contexts] == split.ids.tolist()
+        assert split.batch([0]).context.tolist() == [[int(split.ids[0]), 7]]
+    with pytest.raises(ValueError, match="3 contexts, 40 inputs"):
+        Split(np.zeros((40, 1)), np.zeros(40), np.zeros(40), contexts=CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "kind", "message"),
+    [
+        (CONTEXTS, "bytes", "3 contexts for 6 samples"),
+        (CONTEXTS * 2, "image", "contexts of bytes or tokens, got image"),
+        ([*CONTEXTS, *CONTEXTS[:2], np.zeros(0, int)], "tokens", "sample 5: .* one"),
+        ([np.zeros(2)] * 6, "tokens", "sample 0: .* float64"),
+    ],
+)
+def test_bad_contexts_are_refused(contexts: list[Array], kind: Kind, message: str):
+    given = samples(np.zeros((6, 1, 1, 1)))
+    with pytest.raises(UserError, match=message):
+        assemble(replace(given, contexts=contexts, context=kind), seed=0)
+
+
+def test_a_conditional_circuit_gets_a_tokenizer_for_contexts():
+    given = samples(np.zeros((30, 1, 8, 8)))
+    texts = replace(given, contexts=CONTEXTS * 10, context="bytes")
+    words = replace(
+        given, contexts=[np.array([3, 11])] * 29 + [np.array([0])], context="tokens"
+    )
+    plain = presets.tiny()
+    conditional = replace(plain, generator="conditional")
+    for each, kind, symbols, length in (
+        (texts, "bytes", 256, 5),
+        (words, "tokens", 12, 2),
+    ):
+        dataset = assemble(each, seed=0)
+        assert fitted(plain, dataset).context is None
+        sizes = fitted(conditional, dataset)
+        assert (sizes.context.kind, sizes.context.length) == (kind, length)
+        assert sizes.context.vocabulary == symbols
+        assert sizes.context.width == sizes.tokenizer.width
+        batch = dataset.train.batch(range(3))
+        model = AttentiveCircuit(sizes)
+        logits = model(
+            batch.inputs.double(), batch.keep, batch.context, batch.context_keep
+        )
+        assert logits.shape == (3, 2)
+    assert fitted(conditional, assemble(given, seed=0)).context is None
 
 
 def samples(
@@ -241,7 +320,7 @@ def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_table_of_names_is_complete():
     made = {"digits", "mnist-5k", "event-mnist", "associative-recall", "integral"}
-    made |= {"noisy-sensors", "car-racing"}
+    made |= {"noisy-sensors", "car-racing", "listops", "listops-short"}
     assert set(NAMES) == made | set(NAMED) | set(SHIPPED)
     assert all(name == published.name for name, published in NAMED.items())
 

@@ -31,6 +31,8 @@ NAMES = {
     "acsf1": "200 power signatures of appliances, 10 classes (of aeon)",
     "pickup-gesture": "100 gestures, ragged, 10 classes (of aeon)",
     "noisy-sensors": "a drifting quantity seen by three sensors: made on the spot",
+    "listops": "100,000 nested operations on digits, 501 to 1,999 symbols: made here",
+    "listops-short": "58,000 of them of 5 to 40 symbols: made on the spot",
     "car-racing": "100 laps of gymnasium's CarRacing, driven on the spot in 10 min",
     "mnist": "70,000 handwritten digits, 28x28 (download, 11 MB)",
     "fashion-mnist": "70,000 pieces of clothing, 28x28, 10 classes (download, 31 MB)",
@@ -93,6 +95,7 @@ def _samples(
         make_sensors,
         times_alone,
     )
+    from nacs.data.listops import named_listops
     from nacs.data.named import find_published, read_published
     from nacs.data.point_sets import as_points
     from nacs.data.readers import read
@@ -104,6 +107,8 @@ def _samples(
         "associative-recall": make_recall,
         "integral": make_integral,
         "noisy-sensors": make_sensors,
+        "listops": lambda: named_listops("listops"),
+        "listops-short": lambda: named_listops("listops-short"),
         "car-racing": read_laps,
     }
     name = name_or_path if isinstance(name_or_path, str) else ""

@@ -100,6 +100,10 @@ class Split:
     scores: tuple[str, ...] = ()
     """What is measured beside the usual; see `nacs.metrics.SCORES`."""
 
+    contexts: list[Array] | None = None
+    """A second input a sample, (length,) bytes or integer tokens, from which a
+    conditional circuit is written; None: there is none."""
+
     def __post_init__(self) -> None:
         """Refuse what does not belong together."""
         counts = len(self.inputs), len(self.targets), len(self.ids)
@@ -107,6 +111,11 @@ class Split:
             raise ValueError(
                 "expected as many targets and ids as inputs, got "
                 f"{counts[0]} inputs, {counts[1]} targets, {counts[2]} ids"
+            )
+        if self.contexts is not None and len(self.contexts) != counts[0]:
+            raise ValueError(
+                f"expected as many contexts as inputs, got {len(self.contexts)} "
+                f"contexts, {counts[0]} inputs"
             )
 
     def __len__(self) -> int:
@@ -126,8 +135,13 @@ class Split:
             inputs = [self.inputs[i] for i in chosen]
         else:
             inputs = self.inputs[chosen]
+        told = self.contexts
         return dataclasses.replace(
-            self, inputs=inputs, targets=self.targets[chosen], ids=self.ids[chosen]
+            self,
+            inputs=inputs,
+            targets=self.targets[chosen],
+            ids=self.ids[chosen],
+            contexts=None if told is None else [told[i] for i in chosen],
         )
 
     def thinned(self, share: float, *, seed: int = 0) -> Self:
@@ -165,20 +179,22 @@ class Split:
         """
         chosen = np.asarray(indices, dtype=np.int64)
         targets = _tensor(self._scaled_targets(chosen))
+        inputs, keep = self._inputs(chosen)
+        if self.contexts is None:
+            return Batch(inputs, targets, keep)
+        told = [self.contexts[i].astype(np.int64) for i in chosen]
+        return Batch(inputs, targets, keep, *_padded(told, np.zeros(0, np.int64)))
+
+    def _inputs(self, chosen: Array) -> tuple[Tensor, Tensor | None]:
+        """Return the inputs of samples, and where there are any if they are ragged."""
         if not isinstance(self.inputs, list):
             inputs = self.inputs[chosen]
             inputs = inputs if self.limit is None else inputs[:, : self.limit]
-            return Batch(_tensor(self._prepare(inputs, symbols=2)), targets)
+            return _tensor(self._prepare(inputs, symbols=2)), None
         ragged: list[Array] = [self.inputs[i][: self.limit] for i in chosen]
         samples = [self._prepare(sample, symbols=1) for sample in ragged]
-        lengths = np.array([len(sample) for sample in samples], dtype=np.int64)
-        longest = int(lengths.max(initial=0))
-        keep = np.arange(longest) < lengths[:, None]
         like = samples[0] if samples else self._prepare(self.inputs[0], symbols=1)
-        padded = np.zeros((len(samples), longest, *like.shape[1:]), dtype=like.dtype)
-        for row, sample in zip(padded, samples, strict=True):
-            row[: len(sample)] = sample
-        return Batch(_tensor(padded), targets, _tensor(keep))
+        return _padded(samples, like)
 
     def _scaled_targets(self, chosen: Array) -> Array:
         """Return classes as they are, numbers on the scale of training."""
@@ -283,6 +299,9 @@ class Dataset:
     frame: tuple[int, ...] = ()
     """Channels, height and width of one of the frames."""
 
+    context: Kind | None = None
+    """What a context is, where every sample has one: bytes or tokens."""
+
     @property
     def facts(self) -> DataFacts:
         """How this data was read, for the run that is trained on it."""
@@ -349,6 +368,21 @@ def _columns(scale: Array, samples: Array) -> Array:
         return scale
     pixels = (columns - 1) // (len(scale) - 1)
     return np.concatenate([scale[:1], np.repeat(scale[1:], pixels)])
+
+
+def _padded(samples: list[Array], like: Array) -> tuple[Tensor, Tensor]:
+    """Return samples below each other, zeros after them, and where they are.
+
+    Args:
+        samples: (length, ...) each.
+        like: A sample, for its other axes and its type, should there be none.
+    """
+    lengths = np.array([len(sample) for sample in samples], dtype=np.int64)
+    longest = int(lengths.max(initial=0))
+    padded = np.zeros((len(samples), longest, *like.shape[1:]), dtype=like.dtype)
+    for row, sample in zip(padded, samples, strict=True):
+        row[: len(sample)] = sample
+    return _tensor(padded), _tensor(np.arange(longest) < lengths[:, None])
 
 
 def _tensor(array: Array) -> Tensor:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nacs.data.folders import read_folder
+from nacs.data.nlvr import read_nlvr
 from nacs.data.npz import read_npz
 from nacs.data.splits import Samples
 from nacs.data.tables import read_csv, read_jsonl, read_parquet
@@ -10,7 +11,12 @@ from nacs.errors import UserError
 
 __all__ = ["read"]
 
-TABLES = {".csv": read_csv, ".jsonl": read_jsonl, ".parquet": read_parquet}
+TABLES = {
+    ".csv": read_csv,
+    ".json": read_nlvr,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
+}
 PACKED = {".xz", ".gz"}
 
 
@@ -19,7 +25,7 @@ def read(path: Path, *, size: int | None = None, labelled: bool = True) -> Sampl
 
     Args:
         path: A folder of class folders (images, .xyz, .off, .txt), or a file .npz,
-            .csv, .jsonl (these two also .xz or .gz) or .parquet.
+            .csv, .jsonl, NLVR's .json (these three also .xz or .gz) or .parquet.
         size: Scale image files to squares of this many pixels.
         labelled: False ignores labels in a file, and needs none.
 

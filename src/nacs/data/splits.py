@@ -58,6 +58,12 @@ class Samples:
     scores: tuple[str, ...] = ()
     """What is measured beside the usual; see `nacs.metrics.SCORES`."""
 
+    contexts: list[Array] | None = None
+    """See `Split.contexts`."""
+
+    context: Kind | None = None
+    """What a context is: bytes or tokens; None: there is none."""
+
     parts: Array | None = None
     """(samples,) 0 train, 1 val, 2 test where the publisher fixed it."""
 
@@ -155,7 +161,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         )
     if samples.classes:
         _check_classes(samples, parts)
-    whole = Split(inputs, samples.targets, samples.ids)
+    whole = Split(inputs, samples.targets, samples.ids, contexts=samples.contexts)
     splits = [whole.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))]
     if samples.kind == "frames":
         mean, deviation = _frame_statistics(splits[TRAIN].inputs, samples.frame)
@@ -182,6 +188,7 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         classes=samples.classes,
         columns=samples.columns,
         frame=samples.frame,
+        context=samples.context,
     )
 
 
@@ -202,6 +209,8 @@ def _check(samples: Samples, inputs: Array | list[Array]) -> None:
             f"{name}: expected a label for each sample, got {len(targets)} labels for "
             f"{len(inputs)} samples"
         )
+    if samples.contexts is not None:
+        _check_contexts(samples, samples.contexts)
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         row = int(np.argwhere(~np.isfinite(targets))[0][0])
         raise UserError(f"{name}: target of row {row} is NaN or infinite; remove it")
@@ -219,6 +228,26 @@ def _check(samples: Samples, inputs: Array | list[Array]) -> None:
     else:
         for start in range(0, len(inputs), CHUNK):
             _check_chunk(samples, inputs[start : start + CHUNK], start)
+
+
+def _check_contexts(samples: Samples, contexts: list[Array]) -> None:
+    """Raise UserError unless every sample has a context of one symbol or more."""
+    if samples.context not in ("bytes", "tokens"):
+        raise UserError(
+            f"{samples.name}: expected contexts of bytes or tokens, got "
+            f"{samples.context}"
+        )
+    if len(contexts) != len(samples.targets):
+        raise UserError(
+            f"{samples.name}: expected a context for each sample, got {len(contexts)} "
+            f"contexts for {len(samples.targets)} samples"
+        )
+    for name, each in zip(samples.ids, contexts, strict=True):
+        if each.ndim != 1 or not len(each) or each.dtype.kind not in "iu":
+            raise UserError(
+                f"{samples.name}: context of sample {name}: expected one symbol or "
+                f"more, got shape {each.shape} of {each.dtype}"
+            )
 
 
 def _check_chunk(samples: Samples, chunk: Array, start: int) -> None:
