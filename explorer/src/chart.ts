@@ -83,7 +83,7 @@ function frame(axes: Axes, points: [number, number][], names?: string[]): { pict
   for (const tick of ticks) {
     picture.append(
       drawn("line", { x1: SPACE.left, x2: width - SPACE.right, y1: y(tick), y2: y(tick), stroke: "currentColor", opacity: 0.15 }),
-      words(short(tick), SPACE.left - 6, y(tick) + 4, "end"),
+      words(exact(tick), SPACE.left - 6, y(tick) + 4, "end"),
     );
   }
   if (names) {
@@ -93,7 +93,7 @@ function frame(axes: Axes, points: [number, number][], names?: string[]): { pict
     names.forEach((name, i) => i % every === 0 && picture.append(words(name.slice(0, 8), x(i) + half, HEIGHT - SPACE.bottom + 15, "middle")));
   } else {
     for (const tick of steps(left, right, 6)) {
-      if (tick >= left && tick <= right) picture.append(words(short(tick), x(tick), HEIGHT - SPACE.bottom + 15, "middle"));
+      if (tick >= left && tick <= right) picture.append(words(exact(tick), x(tick), HEIGHT - SPACE.bottom + 15, "middle"));
     }
   }
   picture.append(words(axes.x, (SPACE.left + width) / 2, HEIGHT - 6, "middle"));
@@ -104,7 +104,7 @@ function frame(axes: Axes, points: [number, number][], names?: string[]): { pict
 function curve(line: Line, stroke: string, x: Scale, y: Scale): SVGElement[] {
   const path = line.points.map(([a, b], i) => `${i ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("");
   const made = [drawn("path", { d: path, fill: "none", stroke, "stroke-width": 2, "stroke-dasharray": line.dashed ? "6 4" : false })];
-  if (line.dots) made.push(...line.points.map(([a, b]) => drawn("circle", { cx: x(a), cy: y(b), r: 3, fill: stroke })));
+  if (line.dots || line.points.length < 12) made.push(...line.points.map(([a, b]) => drawn("circle", { cx: x(a), cy: y(b), r: 3, fill: stroke })));
   return made;
 }
 
@@ -150,6 +150,11 @@ function legend(names: string[]): HTMLElement {
 
 function words(text: string, x: number, y: number, anchor: string): SVGElement {
   return drawn("text", { x, y, "text-anchor": anchor, "font-size": 12, fill: "currentColor" }, text);
+}
+
+/** All digits of a tick, which has few, unless it is long. */
+function exact(tick: number): string {
+  return Math.abs(tick) < 1e4 ? String(tick) : short(tick);
 }
 
 function extent(values: number[]): [number, number] {

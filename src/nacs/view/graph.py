@@ -13,6 +13,9 @@ __all__ = ["MOST_EDGES", "communities", "graph_part", "places_by_signature"]
 MOST_EDGES = 60_000
 """The page gets no more edges than this, the likeliest."""
 
+EACH = 5
+"""Edges of a module that communities and places are found from, its likeliest."""
+
 MANY = 400
 """More modules than this are moved fewer times; the rest is their signatures' order."""
 
@@ -29,7 +32,7 @@ def graph_part(
         signatures: (modules, signature), or None where every module hears every other.
     """
     first, second, p = _likeliest(links, heard)
-    drawn = _strongest(len(links), first, second, p)
+    drawn = _strongest(links, heard)
     by_signature = places_by_signature(signatures, len(links))
     return {
         "modules": len(links),
@@ -50,15 +53,16 @@ def _likeliest(links: ndarray, heard: ndarray) -> tuple[ndarray, ndarray, ndarra
     return first[order], second[order], p[order]
 
 
-def _strongest(count: int, first: ndarray, second: ndarray, p: ndarray) -> Any:
-    """All modules with their likeliest edges, four a module."""
+def _strongest(links: ndarray, heard: ndarray) -> Any:
+    """All modules, each with its likeliest edges: no block is left without any."""
+    count = len(links)
+    others = np.where(heard & ~np.eye(count, dtype=bool), links, 0.0)
+    nearest = np.argsort(-others, axis=1, kind="stable")[:, :EACH]
     graph = nx.Graph()
     graph.add_nodes_from(range(count))
-    some = slice(4 * count)
-    ends = zip(first[some].tolist(), second[some].tolist(), strict=True)
-    graph.add_weighted_edges_from(
-        (i, j, w) for (i, j), w in zip(ends, p[some].tolist(), strict=True) if w > 0
-    )
+    for module, near in enumerate(nearest.tolist()):
+        ends = ((module, other, float(others[module, other])) for other in near)
+        graph.add_weighted_edges_from(end for end in ends if end[2] > 0)
     return graph
 
 
