@@ -45,8 +45,7 @@ RATES = {
     LISTOPS: {NAC: 3e-3, PERCEIVER: 3e-3, TRANSFORMER: 3e-3},
     REVIEWS: {NAC: 1e-3, PERCEIVER: 1e-3, TRANSFORMER: 1e-3},
 }
-"""Learning rates at `here`: of two for every arm, the one with the better accuracy on
-the validation split with a seed that the figures do not use (docs/LOG.md)."""
+"""Learning rates at `here`, the same for all arms; what was tried is in docs/LOG.md."""
 
 
 HERE_BYTES, HERE_REVIEWS = 256, (16_000, 2_000, 4_000)
