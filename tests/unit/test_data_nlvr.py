@@ -114,7 +114,7 @@ def test_a_small_picture_has_no_gaps_and_keeps_the_mean():
 def test_pictures_are_those_that_were_published(shared):
     folder = shared / "data"
     if not (folder / "nlvr1_dev_images_sample.npz").is_file():
-        pytest.skip("nlvr1_dev_images_sample.npz is not in /work/shared/data")
+        pytest.skip("nlvr1_dev_images_sample.npz is not in ../shared/data")
     rows = {r.name: r for r in read_statements(folder / "nlvr1_dev.json.xz")}
     packed = np.load(folder / "nlvr1_dev_images_sample.npz")
     bounds, off, checked = packed["offsets"], [], 0

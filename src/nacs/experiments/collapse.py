@@ -38,7 +38,7 @@ def run(work: Workshop) -> dict[str, Any]:
             rows = runs[arm.name].history()
             found[arm.name].append([{k: row[k] for k in FIGURES} for row in rows])
     return {
-        "facts": {"data": setting.dataset.name, "prior": setting.like.prior},
+        "facts": {"data": Path(setting.dataset.name).name, "prior": setting.like.prior},
         "arms": {
             name: {
                 key: [

@@ -48,7 +48,7 @@ def run(work: Workshop) -> dict[str, Any]:
                 told |= one.measure("costs", _costs(setting))
     return {
         "facts": {
-            "data": setting.dataset.name,
+            "data": Path(setting.dataset.name).name,
             "modules": setting.like.modules,
             "images": min(count, len(setting.dataset.test)),
             "recovery steps": steps,

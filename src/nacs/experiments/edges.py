@@ -45,7 +45,7 @@ def run(work: Workshop) -> dict[str, Any]:
             curves[name].append(one.measure("edges", act, shares=SHARES, count=count))
             if seed == setting.seeds[0]:
                 graphs[name] = one.measure("graph", _graph)
-    facts = {"data": setting.dataset.name, "images": len(test)}
+    facts = {"data": Path(setting.dataset.name).name, "images": len(test)}
     return {
         "facts": facts | {"modules": setting.like.modules},
         "arms": {

@@ -172,7 +172,7 @@ def run(work: Workshop) -> dict[str, Any]:
             told[name].append(one.measure("adapted", act, **asked))
     return {
         "facts": {
-            "data": dataset.name,
+            "data": Path(dataset.name).name,
             "classes": plan.groups,
             "images": len(seen.train),
             "ways": plan.ways,

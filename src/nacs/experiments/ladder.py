@@ -76,7 +76,10 @@ def run(work: Workshop) -> dict[str, Any]:
             score: compared(row[score]["seeds"], rows[PERCEIVER][score]["seeds"])
             for score in SCORES
         }
-    facts: dict[str, Any] = {"data": setting.dataset.name, "test images": len(test)}
+    facts: dict[str, Any] = {
+        "data": Path(setting.dataset.name).name,
+        "test images": len(test),
+    }
     facts |= {
         "corruptions": len(names),
         "severity": SEVERITY,

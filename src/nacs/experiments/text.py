@@ -138,7 +138,7 @@ def _facts(task: Task, edges: list[int]) -> dict[str, Any]:
     dataset, training = task.dataset, task.training
     splits = (dataset.train, dataset.val, dataset.test)
     return {
-        "data": dataset.name,
+        "data": Path(dataset.name).name,
         "samples": [len(split) for split in splits],
         "released": 0 if task.released is None else len(task.released),
         "edges": edges,
