@@ -133,7 +133,8 @@ def run_command(words, where, page):
             return
         given = SHORTER.get(page, []) if words[1] == "train" else []
         if words[1] == "view" and "--html" not in words:
-            given = ["--html", "view.html"]  # a server would never end
+            # A server would never end.
+            given = ["--html", "view.html", "--samples", "16"]
         out = StringIO()
         with redirect_stdout(out):
             code = main([*words[1:], *given])
