@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nacs.data import listops, load
@@ -63,6 +63,8 @@ def words(tokens):
 
 
 @given(tree=TREES)
+@example(tree=("MED", [3, 4]))
+@example(tree=("MED", [2, 3, 9, 1]))
 def test_solve_answers_any_tree(tree):
     for brackets in (False, True):
         assert solve(written(tree, brackets=brackets).split()) == value(tree)

@@ -89,6 +89,7 @@ def test_groups_by_length_are_even():
     inputs = [np.zeros(n, np.uint8) for n in (*range(1, 9), 100)]
     split = Split(inputs, np.zeros(9), np.arange(9).astype(str), limit=50)
     assert text.length_edges(split) == [1, 3, 5, 7, 50]
+    assert text.groups(split, [1, 3, 5, 7, 50]).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     same = Split(inputs[:1], np.zeros(1), np.arange(1).astype(str))
     assert text.length_edges(same) == [0, 1]
 

@@ -31,7 +31,7 @@ from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Arm, Experiment, Run, Workshop
 from nacs.models import count_parameters, lookup
 
-__all__ = ["EXPERIMENT", "length_edges"]
+__all__ = ["EXPERIMENT", "groups", "length_edges"]
 
 TITLES = {LISTOPS: "ListOps", REVIEWS: "film reviews as bytes"}
 MAJORITY, COUNTS = "the most frequent class", "counts of symbols, logistic regression"
@@ -87,7 +87,7 @@ def _size(task: Task) -> list[int]:
 def _scores(task: Task, edges: list[int]) -> Callable[[nn.Module], dict[str, Any]]:
     """What measures a model: accuracy over all, by length, and on released rows."""
     test, released = task.dataset.test, task.released
-    group = np.searchsorted(edges[1:-1], lengths(test))
+    group = groups(test, edges)
 
     def act(model: nn.Module) -> dict[str, Any]:
         right = _right(model, test)
@@ -120,13 +120,18 @@ def length_edges(split: Split) -> list[int]:
     return edges if len(edges) > 1 else [edges[0] - 1, *edges]
 
 
+def groups(split: Split, edges: list[int]) -> Array:
+    """(samples,) which group each sample is in, counted from 0; see `length_edges`."""
+    return np.searchsorted(edges[1:-1], lengths(split))
+
+
 def _row(arm: Arm, task: Task, each: list[dict[str, Any]]) -> dict[str, Any]:
     """Spreads over seeds."""
-    groups = [one["by length"] for one in each]
+    by_length = zip(*(one["by length"] for one in each), strict=True)
     row: dict[str, Any] = {
         "parameters": count_parameters(lookup(arm.model).build(arm.sizes)),
         "learning rate": task.rates[arm.name],
-        "by length": [spread(g) for g in zip(*groups, strict=True)],
+        "by length": [spread(group) for group in by_length],
     }
     for key in ("accuracy", "validation", "released", "seconds", "density"):
         if key in each[0]:
