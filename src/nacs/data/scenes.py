@@ -102,8 +102,13 @@ def sentences() -> tuple[Sentence, ...]:
 
 def _existential() -> Iterator[Sentence]:
     for noun in NOUNS:
-        some = [f"there is a {noun}", f"there are any {noun}s"]
-        for text in some:
+        for text in (
+            f"there is a {noun}",
+            f"there are any {noun}s",
+            f"there is at least one {noun}",
+            f"there is a box with a {noun}",
+            f"a box contains a {noun}",
+        ):
             yield Sentence(
                 text=text,
                 skill="existential",
