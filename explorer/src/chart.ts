@@ -71,6 +71,26 @@ export function bars(title: string, axes: Axes, names: string[], data: Record<st
   return node;
 }
 
+export interface Dot {
+  at: [number, number];
+  name: string;
+  colour: string;
+}
+
+/** Points to be chosen from; `chosen` hears which, by click or key. */
+export function scatter(title: string, axes: Axes, dots: Dot[], chosen: (index: number) => void, note = ""): HTMLElement {
+  const { picture, x, y } = frame(axes, dots.map((dot) => dot.at));
+  dots.forEach(({ at, name, colour: fill }, index) => {
+    const dot = drawn("circle", { cx: x(at[0]), cy: y(at[1]), r: 4.5, fill, "fill-opacity": 0.8, class: "dot", tabindex: 0, role: "button", "aria-label": name });
+    dot.append(drawn("title", {}, name));
+    dot.addEventListener("click", () => chosen(index));
+    dot.addEventListener("keydown", (event) => (event as KeyboardEvent).key === "Enter" && chosen(index));
+    picture.append(dot);
+  });
+  const table = () => csv(["name", axes.x, axes.y], dots.map((dot) => [dot.name, ...dot.at]));
+  return framed(title, picture, { svg: () => svgText(picture), csv: table }, note);
+}
+
 function frame(axes: Axes, points: [number, number][], names?: string[]): { picture: SVGElement; x: Scale; y: Scale; width: number } {
   const width = Math.max(300, Math.min(440, window.innerWidth - 42));
   const [left, right] = extent(points.map((p) => p[0]));

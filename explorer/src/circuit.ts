@@ -1,12 +1,14 @@
-/** The graph of a circuit, drawn by sigma: modules, edges, what is hovered and pinned. */
+/** The graph of a circuit, drawn by sigma: modules, read-outs, edges, what is looked at. */
 
+import { NodeSquareProgram } from "@sigma/node-square";
 import Graphology from "graphology";
 import Sigma from "sigma";
-import { colour, styled } from "./colours";
+import { colour, hex, shade, styled } from "./colours";
 import { element } from "./dom";
 import type { Graph } from "./types";
 
 export type Layout = "by_force" | "by_signature";
+export type Paint = "community" | "code" | "importance";
 
 const NEAR = 12;
 /** While the graph is moved, no more edges than this are drawn. */
@@ -16,6 +18,14 @@ const FLUID = 1000;
 export interface Shown {
   edges: number;
   alive?: Set<number>;
+  readouts?: boolean;
+}
+
+export interface Listeners {
+  /** Hears which node is looked at, hovered before pinned. */
+  told?: (node: number | null) => void;
+  /** The colour of an edge, asked whenever it is drawn. */
+  tone?: (rank: number) => string;
 }
 
 export class Circuit {
@@ -27,19 +37,21 @@ export class Circuit {
   private hovered: number | null = null;
   private pinned: number | null = null;
   private waiting = false;
+  private killed = false;
 
-  /** `told` hears which module is looked at, hovered before pinned. */
-  constructor(parent: HTMLElement, private readonly data: Graph, private readonly told: (module: number | null) => void = () => {}) {
+  constructor(parent: HTMLElement, private readonly data: Graph, private readonly listeners: Listeners = {}) {
     parent.append(this.place);
     this.shown = { edges: usual(data) };
-    this.neighbours = Array.from({ length: data.modules }, () => new Map());
+    this.neighbours = Array.from({ length: data.modules + data.readouts }, () => new Map());
     this.fill();
+    this.read();
     this.sigma = new Sigma(this.graph, this.place, {
       allowInvalidContainer: true,
       labelRenderedSizeThreshold: 9,
       labelColor: { color: styled("text") },
       hideEdgesOnMove: this.shown.edges > FLUID,
       zIndex: true,
+      nodeProgramClasses: { square: NodeSquareProgram },
       defaultDrawNodeHover: ring,
       nodeReducer: (key, node) => this.node(Number(key), node),
       edgeReducer: (key, edge) => this.edge(Number(key), edge),
@@ -58,25 +70,38 @@ export class Circuit {
     this.sigma.refresh();
   }
 
-  paint(by: "community" | "importance"): void {
+  paint(by: Paint): void {
     const [low, high] = ends(this.data.importance);
-    this.data.community.forEach((group, module) => {
-      const part = (this.data.importance[module]! - low) / (high - low || 1);
-      this.graph.setNodeAttribute(module, "color", by === "community" ? colour(group) : blend(part));
-    });
+    const colours: Record<Paint, (module: number) => string> = {
+      community: (module) => colour(this.data.community[module]!),
+      code: (module) => hex(shade(this.data.code?.[module] ?? 0)),
+      importance: (module) => blend((this.data.importance[module]! - low) / (high - low || 1)),
+    };
+    for (let module = 0; module < this.data.modules; module++) this.graph.setNodeAttribute(module, "color", colours[by](module));
     this.redraw();
   }
 
-  pin(module: number | null): void {
-    this.pinned = module !== null && module >= 0 && module < this.data.modules ? module : null;
+  pin(node: number | null): void {
+    this.pinned = node !== null && node >= 0 && node < this.neighbours.length ? node : null;
     this.look();
   }
 
-  /** Neighbours of a module by P, the likeliest first. */
-  heard(module: number): [number, number][] {
-    const alive = this.shown.alive;
-    const all = [...(this.neighbours[module] ?? [])].filter(([other]) => !alive || alive.has(other));
-    return all.map(([other, rank]): [number, number] => [other, this.data.edges.p[rank]!]).slice(0, NEAR);
+  /** Let go of the canvases: a browser has sixteen for the whole page. */
+  kill(): void {
+    this.killed = true;
+    this.sigma.kill();
+    this.place.remove();
+  }
+
+  /** Neighbours of a node by P, the likeliest first. */
+  heard(node: number): [number, number][] {
+    const all = [...(this.neighbours[node] ?? [])].filter(([other]) => !this.gone(other));
+    const known = all.map(([other, rank]): [number, number] => [other, this.probability(rank)]);
+    return known.sort((a, b) => b[1] - a[1]).slice(0, NEAR);
+  }
+
+  name(node: number): string {
+    return node < this.data.modules ? String(node) : `read-out ${node - this.data.modules}`;
   }
 
   /** Modules and edges as they lie on the screen, for a download. */
@@ -87,13 +112,14 @@ export class Circuit {
     for (let rank = 0; rank < Math.min(this.shown.edges, p.length); rank++) {
       if (this.gone(i[rank]!) || this.gone(j[rank]!)) continue;
       const [from, to] = [this.where(i[rank]!), this.where(j[rank]!)];
-      parts.push(`<line x1="${from.x.toFixed(1)}" y1="${from.y.toFixed(1)}" x2="${to.x.toFixed(1)}" y2="${to.y.toFixed(1)}" stroke="#888" stroke-opacity="${(0.15 + 0.6 * p[rank]!).toFixed(2)}"/>`);
+      parts.push(`<line x1="${from.x.toFixed(1)}" y1="${from.y.toFixed(1)}" x2="${to.x.toFixed(1)}" y2="${to.y.toFixed(1)}" stroke="${this.listeners.tone?.(rank).slice(0, 7) ?? "#888"}" stroke-opacity="${(0.15 + 0.6 * p[rank]!).toFixed(2)}"/>`);
     }
-    for (let module = 0; module < this.data.modules; module++) {
+    for (let module = 0; module < this.neighbours.length; module++) {
       if (this.gone(module)) continue;
       const { x, y } = this.where(module);
       const node = this.graph.getNodeAttributes(module) as { size: number; color: string };
-      parts.push(`<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="${node.size.toFixed(1)}" fill="${node.color}"><title>module ${module}</title></circle>`);
+      const corner = module < this.data.modules ? node.size : 1;
+      parts.push(`<rect x="${(x - node.size).toFixed(1)}" y="${(y - node.size).toFixed(1)}" width="${2 * node.size}" height="${2 * node.size}" rx="${corner}" fill="${node.color}"><title>${this.name(module)}</title></rect>`);
     }
     return `${parts.join("\n")}\n</svg>\n`;
   }
@@ -115,13 +141,42 @@ export class Circuit {
     for (let module = 0; module < modules; module++) {
       const [x, y] = this.data.by_force[module]!;
       const part = (importance[module]! - low) / (high - low || 1);
-      this.graph.addNode(module, { x, y, size: 3 + (largest - 3) * Math.sqrt(part), color: colour(this.data.community[module]!), label: String(module) });
+      this.graph.addNode(module, { x, y, size: 3 + (largest - 3) * Math.sqrt(part), color: this.listeners.tone ? "#999999" : colour(this.data.community[module]!), label: String(module) });
     }
-    edges.p.forEach((p, rank) => {
-      this.graph.addEdgeWithKey(rank, edges.i[rank], edges.j[rank], { size: 0.5 + 1.5 * p, color: tint(p / (edges.p[0] || 1)) });
-      this.neighbours[edges.i[rank]!]!.set(edges.j[rank]!, rank);
-      this.neighbours[edges.j[rank]!]!.set(edges.i[rank]!, rank);
-    });
+    edges.p.forEach((p, rank) => this.join(rank, edges.i[rank]!, edges.j[rank]!, p));
+  }
+
+  /** Read-outs after the modules, their edges after the modules' own. */
+  private read(): void {
+    const { modules, readouts, heard, edges } = this.data;
+    for (let out = 0; out < readouts; out++) {
+      const [x, y] = this.data.by_force[modules + out]!;
+      this.graph.addNode(modules + out, { x, y, size: 6, type: "square", color: "#999999", label: this.name(modules + out) });
+    }
+    heard.forEach(([i, j, p], at) => this.join(edges.p.length + at, i, j, p));
+  }
+
+  private join(rank: number, i: number, j: number, p: number): void {
+    this.graph.addEdgeWithKey(rank, i, j, { size: 0.5 + 1.5 * p, color: tint(p / (this.data.edges.p[0] || 1)) });
+    this.neighbours[i]!.set(j, rank);
+    this.neighbours[j]!.set(i, rank);
+  }
+
+  private probability(rank: number): number {
+    const { p } = this.data.edges;
+    return rank < p.length ? p[rank]! : this.data.heard[rank - p.length]![2];
+  }
+
+  private extremes(rank: number): [number, number] {
+    const { i, j, p } = this.data.edges;
+    if (rank < p.length) return [i[rank]!, j[rank]!];
+    const [from, to] = this.data.heard[rank - p.length]!;
+    return [from, to];
+  }
+
+  private drawn(rank: number): boolean {
+    const total = this.data.edges.p.length;
+    return rank < total ? rank < this.shown.edges : this.shown.readouts === true;
   }
 
   private listen(): void {
@@ -133,7 +188,7 @@ export class Circuit {
       this.sigma.setSetting("labelColor", { color: styled("text") });
     });
     this.place.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.place.offsetWidth && this.resize()).observe(this.place);
+    new ResizeObserver(() => this.place.offsetWidth && !this.killed && this.resize()).observe(this.place);
   }
 
   private key(event: KeyboardEvent): void {
@@ -160,7 +215,7 @@ export class Circuit {
   }
 
   private look(): void {
-    this.told(this.looked());
+    this.listeners.told?.(this.looked());
     this.redraw();
   }
 
@@ -168,27 +223,31 @@ export class Circuit {
     return this.hovered ?? this.pinned;
   }
 
-  private gone(module: number): boolean {
-    return this.shown.alive !== undefined && !this.shown.alive.has(module);
+  private gone(node: number): boolean {
+    if (node >= this.data.modules) return !this.shown.readouts;
+    return this.shown.alive !== undefined && !this.shown.alive.has(node);
   }
 
   private node(module: number, node: Record<string, unknown>): Record<string, unknown> {
+    if (module >= this.data.modules && this.gone(module)) return { ...node, hidden: true };
     if (this.gone(module)) return { ...node, color: styled("faint"), size: 2, label: "" };
     const looked = this.looked();
     if (looked === null) return node;
     if (module === looked) return { ...node, highlighted: true, forceLabel: true, zIndex: 2 };
     const rank = this.neighbours[looked]!.get(module);
-    const near = rank !== undefined && rank < this.shown.edges;
+    const near = rank !== undefined && this.drawn(rank);
     return near ? { ...node, zIndex: 1 } : { ...node, color: styled("faint"), label: "" };
   }
 
   private edge(rank: number, edge: Record<string, unknown>): Record<string, unknown> {
-    const [i, j] = [this.data.edges.i[rank]!, this.data.edges.j[rank]!];
-    if (rank >= this.shown.edges || this.gone(i) || this.gone(j)) return { ...edge, hidden: true };
+    const [i, j] = this.extremes(rank);
+    if (!this.drawn(rank) || this.gone(i) || this.gone(j)) return { ...edge, hidden: true };
+    const toned = this.listeners.tone && rank < this.data.edges.p.length;
+    if (toned) edge = { ...edge, color: this.listeners.tone!(rank), size: 2.5 };
     const looked = this.looked();
     if (looked === null) return edge;
     if (i !== looked && j !== looked) return { ...edge, hidden: true };
-    return { ...edge, color: "#E69F00", zIndex: 1 };
+    return toned ? { ...edge, zIndex: 1 } : { ...edge, color: "#E69F00", zIndex: 1 };
   }
 
   /** Draw again, once a frame however often it is asked for. */
@@ -197,7 +256,7 @@ export class Circuit {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      this.sigma.refresh({ skipIndexation: true });
+      if (!this.killed) this.sigma.refresh({ skipIndexation: true });
     });
   }
 }
@@ -217,15 +276,13 @@ function ends(values: number[]): [number, number] {
 /** Grey that fades as links get unlikely, multiplied by its opacity as WebGL blends. */
 function tint(part: number): string {
   const opacity = 0.1 + 0.75 * part;
-  const parts = [124 * opacity, 135 * opacity, 152 * opacity, 255 * opacity];
-  return `#${parts.map((each) => Math.round(each).toString(16).padStart(2, "0")).join("")}`;
+  return hex([124 * opacity, 135 * opacity, 152 * opacity, 255 * opacity]);
 }
 
 /** From light blue to dark orange, as importance grows. */
 function blend(part: number): string {
   const [from, to] = [[86, 180, 233], [213, 94, 0]];
-  const mixed = from!.map((c, at) => Math.round(c + part * (to![at]! - c)));
-  return `#${mixed.map((c) => c.toString(16).padStart(2, "0")).join("")}`;
+  return hex(from!.map((c, at) => Math.round(c + part * (to![at]! - c))));
 }
 
 function ring(context: CanvasRenderingContext2D, node: { x: number; y: number; size: number; label?: string | null }): void {

@@ -26,6 +26,10 @@ export function shade(value: number): [number, number, number] {
   ];
 }
 
+export function hex(parts: number[]): string {
+  return `#${parts.map((part) => Math.round(part).toString(16).padStart(2, "0")).join("")}`;
+}
+
 /** A colour of the style sheet, as it is now. */
 export function styled(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

@@ -63,6 +63,12 @@ export function choice(
   return element("label", { class: "choice" }, element("span", {}, label), select);
 }
 
+export function toggle(label: string, on: boolean, chosen: (on: boolean) => void): HTMLLabelElement {
+  const input = element("input", { type: "checkbox", checked: on });
+  input.addEventListener("change", () => chosen(input.checked));
+  return element("label", { class: "choice" }, input, element("span", {}, label));
+}
+
 export function numberField(
   label: string,
   range: { min: number; max?: number; value?: number },

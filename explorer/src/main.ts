@@ -4,6 +4,7 @@ import { themed } from "./colours";
 import { complaint, element, percent, short } from "./dom";
 import { Source } from "./source";
 import type { Run } from "./types";
+import { circuitsView } from "./views/circuits";
 import { graphView } from "./views/graph";
 import { inputView } from "./views/input";
 import { matrixView } from "./views/matrix";
@@ -16,6 +17,7 @@ type View = (place: HTMLElement, source: Source) => void;
 
 const VIEWS: Record<string, View> = {
   Graph: graphView,
+  Circuits: circuitsView,
   Surgery: surgeryView,
   Matrix: matrixView,
   Input: inputView,
@@ -44,6 +46,7 @@ async function start(): Promise<void> {
 
 /** Attentive views for circuits, the neuronal one for neuronal models. */
 function fits(name: string, run: Run): boolean {
+  if (name === "Circuits") return run.graph?.conditional === true;
   if (name === "Neuronal") return run.layers > 0;
   return run.layers === 0 || !["Graph", "Surgery", "Matrix"].includes(name);
 }

@@ -1,6 +1,6 @@
 /** Where the page gets its numbers: from its server, or from the file it is in. */
 
-import type { Activity, Curves, Graph, Matrix, Measured, Row, Run, Sample } from "./types";
+import type { Activity, Circuits, Curves, Graph, Measured, Row, Run, Sample } from "./types";
 
 export class Source {
   private constructor(
@@ -34,8 +34,13 @@ export class Source {
     return this.held(this.run.activities?.[index]?.[layer]);
   }
 
-  graphOf(index: number): Promise<{ graph: Graph; matrix: Matrix | null }> {
-    return ask(`graph?i=${index}`);
+  async graphOf(index: number): Promise<Graph> {
+    if (this.live) return (await ask<{ graph: Graph }>(`graph?i=${index}`)).graph;
+    return this.held(this.run.graphs?.[index]);
+  }
+
+  async circuits(): Promise<Circuits> {
+    return this.live ? ask<Circuits>("circuits") : this.held(this.run.circuits);
   }
 
   async metrics(): Promise<Record<string, Row[]>> {

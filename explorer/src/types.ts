@@ -4,6 +4,9 @@ export interface Graph {
   modules: number;
   importance: number[];
   community: number[];
+  /** Place in [0, 1] along the line on which codes differ most. */
+  code: number[] | null;
+  /** Places of the modules, then of the read-outs. */
   by_signature: [number, number][];
   by_force: [number, number][];
   /** Ends i < j and P, the likeliest first. */
@@ -13,6 +16,18 @@ export interface Graph {
   conditional: boolean;
   edges_removed: number;
   outputs: number;
+  /** How many read-outs are drawn, and [module, modules + read-out, P] of whom they hear. */
+  readouts: number;
+  heard: [number, number, number][];
+}
+
+/** Test samples of a conditional circuit, near each other where their circuits are alike. */
+export interface Circuits {
+  samples: number[];
+  ids: string[];
+  targets: number[];
+  places: [number, number][];
+  told: [number, number];
 }
 
 export interface Matrix {
@@ -75,7 +90,8 @@ export interface Activity {
   activity: Record<string, number[][]>;
   times: number[] | null;
   time_constants: Histogram;
-  logits: { keys: number[]; drive: number[]; time_constant: number[] };
+  /** By query, of which `first` is the first, and pair. */
+  logits: { first: number; keys: number[][]; drive: number[][]; time_constant: number[][] };
 }
 
 export interface Run {
@@ -92,5 +108,7 @@ export interface Run {
   samples?: Sample[];
   activities?: Activity[][];
   curves?: Curves;
+  circuits?: Circuits;
+  graphs?: Graph[];
   missing?: string;
 }

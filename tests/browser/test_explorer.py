@@ -37,6 +37,15 @@ def neuronal(tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    made = tmp_path_factory.mktemp("runs") / "conditional"
+    arguments = ["--sizes.generator", "conditional", "--training.epochs", "1"]
+    assert main(["train", "digits", "--out", str(made), *arguments]) == 0
+    return made
+
+
 @contextmanager
 def served(*arguments):
     """The address of a server that was started as users start it."""
@@ -138,6 +147,20 @@ def test_hover_tells_and_a_click_pins(opened, address):
     assert about.inner_text() == "16 modules"
 
 
+def test_a_read_out_is_a_node(opened, address):
+    page = opened(address)
+    wait_for_view(page, "Graph")
+    place = page.evaluate("circuit.where(16)")
+    box = page.locator("#view-Graph .circuit").bounding_box()
+    page.mouse.click(box["x"] + place["x"], box["y"] + place["y"])
+    about = page.locator("#view-Graph .about")
+    assert about.locator("h2").inner_text() == "Read-out 0"
+    assert about.locator("tbody tr").count() == 5
+    page.get_by_label("Read-outs").uncheck()
+    page.locator("#view-Graph select").nth(1).select_option("code")
+    assert about.locator("tbody tr").count() == 5  # it stays pinned
+
+
 def test_the_threshold_slides(opened, address):
     page = opened(address)
     wait_for_view(page, "Graph")
@@ -208,6 +231,53 @@ def test_charts_can_be_downloaded(opened, address):
         assert Path(caught.value.path()).read_text().startswith(start)
 
 
+def test_two_runs_are_compared(opened, folder, conditional):
+    with served(folder, "--with", conditional) as url:
+        page = opened(url)
+        wait_for_view(page, "Training")
+        legends = page.locator("#view-Training .legend")
+        assert "digits: training" in legends.first.inner_text()
+        assert "conditional: training" in legends.first.inner_text()
+        accuracy = page.locator("#view-Training figure", has_text="Validation accuracy")
+        assert accuracy.locator("path").count() == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_circuits_of_two_inputs_and_of_many(opened, conditional, width, scheme):
+    with served(conditional) as url:
+        page = opened(url, width=width, scheme=scheme)
+        wait_for_view(page, "Circuits")
+        page.wait_for_selector("#view-Circuits .dot")
+        assert page.locator("#view-Circuits .three figure").count() == 3
+        said = page.locator("#view-Circuits [role=status]")
+        before = [int(n) for n in re.findall(r"\d+", said.inner_text())]
+        assert len(before) == 3
+        assert sum(before[:2]) > 0
+        page.screenshot(path=SHOTS / f"Circuits-{width}-{scheme}.png", full_page=True)
+        dot = page.locator("#view-Circuits .dot").nth(7)
+        sample = dot.get_attribute("aria-label").split(":")[0].removeprefix("sample ")
+        dot.focus()
+        page.keyboard.press("Enter")
+        title = page.locator("#view-Circuits .three strong").first
+        title.get_by_text(f"Sample {sample}", exact=True).wait_for()
+        assert page.locator("#view-Circuits input").first.input_value() == sample
+        page.locator("#view-Circuits input[type=range]").fill("1")
+        assert re.findall(r"\d+", said.inner_text()) == ["0", "0", "0"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("[role=alert]").count() == 0
+
+
+def test_a_file_compares_circuits_alone(opened, conditional, tmp_path):
+    out = tmp_path / "run.html"
+    arguments = ["--html", str(out), "--samples", "32"]
+    assert main(["view", str(conditional), *arguments]) == 0
+    page = opened(out.as_uri())
+    wait_for_view(page, "Circuits")
+    page.locator("#view-Circuits select").first.select_option("n5")
+    page.locator("#view-Circuits .three").get_by_text("Sample 5", exact=True).wait_for()
+
+
 def test_one_file_works_alone(opened, folder, tmp_path):
     out = tmp_path / "run.html"
     assert main(["view", str(folder), "--html", str(out), "--samples", "32"]) == 0
@@ -225,5 +295,9 @@ def test_a_neuronal_run(opened, neuronal):
                 wait_for_view(page, tab)
                 shot = SHOTS / f"sensors-{tab}-{width}.png"
                 page.screenshot(path=shot, full_page=True)
+            page.click("#tab-Neuronal")
+            page.locator("#view-Neuronal .query input").fill("2")
+            title = page.locator("#view-Neuronal .query figure strong")
+            assert title.inner_text() == "Logits of token 2"
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.locator("[role=alert]").count() == 0

@@ -18,7 +18,7 @@ from nacs.recipe import TrainConfig
 from nacs.runs import describe_run, save_run, write_metrics
 from nacs.tasks import fitted
 from nacs.view import Viewed
-from nacs.view.graph import graph_part
+from nacs.view.graph import along_the_codes, graph_part
 from nacs.view.matrices import matrix_part
 from nacs.view.numbers import as_bytes, finite
 from nacs.view.page import ASSETS, asset, everything, inlined
@@ -76,6 +76,30 @@ def test_places_follow_the_signatures():
     first, second = np.array(graph["by_signature"]).reshape(2, 3, 2)
     assert np.ptp(first, 0).max() < 0.1 * np.abs(first.mean(0) - second.mean(0)).max()
     assert graph["community"] == [0, 0, 0, 1, 1, 1]
+
+
+def test_read_outs_are_nodes_after_the_modules(viewed):
+    graph, model = viewed.document()["graph"], viewed.model
+    outputs = model.config.outputs
+    assert graph["readouts"] == outputs
+    assert len(graph["by_force"]) == len(graph["by_signature"]) == 16 + outputs
+    design = model.design()
+    links = model.read_out.attention.links
+    signatures = design.outputs.signatures, design.processors.signatures
+    p = links.log_probabilities(*signatures).exp().detach().numpy()
+    heard = np.array(graph["heard"])
+    modules, read_outs = heard[:, 0].astype(int), heard[:, 1].astype(int) - 16
+    np.testing.assert_allclose(heard[:, 2], p[read_outs, modules], atol=1e-5)
+    for out in range(outputs):
+        assert sorted(modules[read_outs == out]) == sorted(np.argsort(-p[out])[:5])
+
+
+def test_alike_codes_lie_near_each_other():
+    codes = np.array([[1.0, 0.0], [3.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    place = along_the_codes(codes)
+    assert {place.min(), place.max()} == {0.0, 1.0}
+    assert abs(place[0] - place[1]) < 0.1 < abs(place[1] - place[2])
+    assert abs(place[2] - place[3]) < 0.1
 
 
 def test_the_prior_is_in_the_order_of_the_modules(viewed):
@@ -166,6 +190,31 @@ def test_a_conditional_circuit_has_a_graph_a_sample(tmp_path):
     first, second = (seen.graph(index)["graph"]["edges"]["p"] for index in (0, 1))
     assert first != second
     assert seen.document()["graph"]["edges"]["p"] == first
+    found = everything(seen, 2)
+    assert [each["edges"]["p"] for each in found["graphs"]] == [first, second]
+    assert found["circuits"]["samples"] == seen.circuits()["samples"]
+
+
+def test_the_map_puts_alike_circuits_near_each_other(tmp_path):
+    """Places keep what of the distances between link matrices two numbers can."""
+    seen = Viewed(made_run(tmp_path / "run", generator="conditional"))
+    found = seen.circuits()
+    assert len(found["samples"]) == len(found["places"]) == len(found["targets"]) == 256
+    some, places = found["samples"], np.array(found["places"])
+    with torch.no_grad():
+        each = [seen.model.links(seen._design(seen.model, i)) for i in some[:40]]
+    rows = torch.stack(each).flatten(1)
+    wanted = torch.cdist(rows, rows).numpy()
+    told = np.linalg.norm(places[:40, None] - places[None, :40], axis=-1)
+    assert (told <= wanted + 1e-4).all()
+    upper = np.triu_indices(40, 1)
+    assert np.corrcoef(told[upper], wanted[upper])[0, 1] > 0.6
+    assert sum(found["told"]) <= 1
+
+
+def test_an_unconditional_circuit_has_no_map(viewed):
+    with pytest.raises(ValueError, match="every sample has the same circuit"):
+        viewed.circuits()
 
 
 def test_a_neuronal_run(tmp_path):
@@ -179,6 +228,11 @@ def test_a_neuronal_run(tmp_path):
     flows = [wire[3] for wire in found["synapses"]]
     assert flows == sorted(flows, reverse=True)
     assert {"inter", "command", "motor"} == set(found["activity"])
+    logits, tokens = found["logits"], len(found["activity"]["motor"][0])
+    assert logits["first"] == 0
+    assert {len(logits[name]) for name in ("keys", "drive", "time_constant")} == {
+        tokens
+    }
     with pytest.raises(ValueError, match="layer must lie in"):
         seen.neuronal(0, 99)
     assert everything(seen, 1)["activities"][0][0]["layer"] == 0

@@ -2,7 +2,7 @@
 
 import { bars, lines } from "../chart";
 import { colour } from "../colours";
-import { choice, complaint, drawn, element, short } from "../dom";
+import { choice, complaint, drawn, element, short, slider } from "../dom";
 import { csv, framed, svgText } from "../figure";
 import { heat } from "../heat";
 import type { Source } from "../source";
@@ -86,16 +86,28 @@ function along(group: string, rows: number[][]): HTMLElement {
   return heat(`Activity: ${group}`, levels.map(Math.round), [...rows.keys()], [...Array(width).keys()], width, "Neuron by token; 0 is most negative, ½ silent, 1 most positive.");
 }
 
-/** a(t) = φ/ω (1 − exp(−ωt)) of the last token's pairs. */
+/** a(t) = φ/ω (1 − exp(−ωt)) of a chosen token's pairs. */
 function relaxing(activity: Activity): HTMLElement {
-  const { keys, drive, time_constant } = activity.logits;
-  const end = 3 * Math.max(1e-6, ...time_constant);
+  const { first, drive } = activity.logits;
+  const last = first + drive.length - 1;
+  const holder = element("div", {}, relaxation(activity, last));
+  const query = slider(
+    "Logits of token", { min: first, max: last, step: 1, value: last }, String,
+    (token) => holder.replaceChildren(relaxation(activity, token)),
+  );
+  return element("div", { class: "query" }, query.node, holder);
+}
+
+function relaxation(activity: Activity, token: number): HTMLElement {
+  const { first, ...logits } = activity.logits;
+  const [keys, drive, slow] = [logits.keys, logits.drive, logits.time_constant].map((rows) => rows[token - first]!) as [number[], number[], number[]];
+  const end = 3 * Math.max(1e-6, ...slow);
   const data = keys.map((key, pair) => ({
     name: `key ${key}`,
     points: Array.from({ length: 41 }, (_, step): [number, number] => {
       const time = (end * step) / 40;
-      return [time, drive[pair]! * time_constant[pair]! * (1 - Math.exp(-time / time_constant[pair]!))];
+      return [time, drive[pair]! * slow[pair]! * (1 - Math.exp(-time / slow[pair]!))];
     }),
   }));
-  return lines("Logits of the last token", { x: "time, horizons", y: "logit" }, data, "How its pairs with the chosen keys relax, first head.").node;
+  return lines(`Logits of token ${token}`, { x: "time, horizons", y: "logit" }, data, "How its pairs with the chosen keys relax, first head.").node;
 }

@@ -1,6 +1,6 @@
 """A circuit's graph as the page draws it: modules with two places each, and edges."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -8,7 +8,14 @@ from numpy import ndarray
 
 from nacs.view.numbers import rounded
 
-__all__ = ["MOST_EDGES", "communities", "graph_part", "places_by_signature"]
+__all__ = [
+    "MOST_EDGES",
+    "ReadOuts",
+    "along_the_codes",
+    "communities",
+    "graph_part",
+    "places_by_signature",
+]
 
 MOST_EDGES = 60_000
 """The page gets no more edges than this, the likeliest."""
@@ -20,29 +27,70 @@ MANY = 400
 """More modules than this are moved fewer times; the rest is their signatures' order."""
 
 
+class ReadOuts(NamedTuple):
+    """Those who read the answer out of the modules."""
+
+    links: ndarray
+    """P (read-outs, modules)."""
+
+    signatures: ndarray
+    """(read-outs, signature)."""
+
+
 def graph_part(
-    links: ndarray, heard: ndarray, importance: ndarray, signatures: ndarray | None
+    links: ndarray,
+    heard: ndarray,
+    importance: ndarray,
+    signatures: ndarray,
+    *,
+    codes: ndarray | None = None,
+    readouts: ReadOuts | None = None,
 ) -> dict[str, Any]:
-    """Modules and edges.
+    """Modules and edges, then read-outs and whom each hears most.
+
+    Places are those of the modules, then of the read-outs.
 
     Args:
         links: P (modules, modules).
         heard: True where surgery has left an edge (modules, modules).
         importance: q (modules).
-        signatures: (modules, signature), or None where every module hears every other.
+        signatures: (modules, signature).
+        codes: (modules, code).
+        readouts: None where they do not listen along links.
     """
     first, second, p = _likeliest(links, heard)
     drawn = _strongest(links, heard)
-    by_signature = places_by_signature(signatures, len(links))
+    group = communities(drawn)
+    listening: list[tuple[int, int, float]] = []
+    if readouts is not None:
+        listening = _listening(readouts.links)
+        signatures = np.concatenate([signatures, readouts.signatures])
+        drawn.add_nodes_from(range(len(links), len(signatures)))
+        drawn.add_weighted_edges_from(listening)
+    by_signature = places_by_signature(signatures)
     return {
         "modules": len(links),
         "importance": rounded(importance),
-        "community": communities(drawn),
+        "community": group,
+        "code": None if codes is None else rounded(along_the_codes(codes)),
         "by_signature": rounded(by_signature),
         "by_force": rounded(_places_by_force(drawn, by_signature)),
         "edges": {"i": first.tolist(), "j": second.tolist(), "p": rounded(p, 5)},
         "pairs": int(np.triu(heard, 1).sum()),
+        "readouts": 0 if readouts is None else len(readouts.links),
+        "heard": [[i, j, round(p, 5)] for i, j, p in listening],
     }
+
+
+def _listening(links: ndarray) -> list[tuple[int, int, float]]:
+    """Of every read-out its likeliest modules, as edges after the modules' own."""
+    modules = links.shape[1]
+    nearest = np.argsort(-links, axis=1, kind="stable")[:, :EACH]
+    return [
+        (module, modules + out, float(links[out, module]))
+        for out, near in enumerate(nearest.tolist())
+        for module in near
+    ]
 
 
 def _likeliest(links: ndarray, heard: ndarray) -> tuple[ndarray, ndarray, ndarray]:
@@ -77,18 +125,32 @@ def communities(graph: Any) -> list[int]:
     return number
 
 
-def places_by_signature(signatures: ndarray | None, count: int) -> ndarray:
-    """The two directions in which the signatures differ most; a circle without any."""
-    if signatures is None or count < 3:
-        angle = 2 * np.pi * np.arange(count) / max(1, count)
-        return np.stack([np.cos(angle), np.sin(angle)], 1)
-    length = np.linalg.norm(signatures, axis=1, keepdims=True)
-    unit = signatures / np.maximum(length, 1e-12)
-    left, size, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
-    places = np.zeros((count, 2))
+def places_by_signature(signatures: ndarray) -> ndarray:
+    """The two directions in which signatures differ most (nodes, 2)."""
+    left, size = _directions(signatures)
+    places = np.zeros((len(signatures), 2))
     found = (left * size)[:, :2]
     places[:, : found.shape[1]] = found
     return places
+
+
+def along_the_codes(codes: ndarray) -> ndarray:
+    """Every module's place in [0, 1] along the line on which codes differ most.
+
+    Modules whose codes are alike lie near each other on it.
+    """
+    left, size = _directions(codes)
+    place = (left * size)[:, 0]
+    span = np.ptp(place)
+    return (place - place.min()) / span if span > 0 else np.zeros(len(codes))
+
+
+def _directions(rows: ndarray) -> tuple[ndarray, ndarray]:
+    """Principal directions of vectors, of which the length does not count."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.maximum(length, 1e-12)
+    left, size, _ = np.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    return left, size
 
 
 def _places_by_force(graph: Any, start: ndarray) -> ndarray:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray
+from torch import Tensor
 
 from nacs import data
 from nacs.attentive import AttentiveCircuit
@@ -14,13 +16,13 @@ from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.links import importance
 from nacs.data.base import Dataset
 from nacs.errors import UserError
-from nacs.evaluation import moved
 from nacs.models import count_parameters
 from nacs.runs import facts_of, load_run, read_json, read_metrics
-from nacs.view.graph import graph_part
+from nacs.view.circuits import circuits_part, designs
+from nacs.view.graph import ReadOuts, graph_part
 from nacs.view.matrices import matrix_part
 from nacs.view.neuronal import layers_of, neuronal_part
-from nacs.view.sample import sample_part
+from nacs.view.sample import check_sample, sample_part
 from nacs.view.surgery import Surgeon
 
 __all__ = ["Viewed"]
@@ -130,6 +132,11 @@ class Viewed:
         with self._lock:
             return self._circuit(index)
 
+    def circuits(self) -> dict[str, Any]:
+        """A map of the circuits that test samples have; see `circuits_part`."""
+        with self._lock:
+            return circuits_part(self.model, self.dataset)
+
     def _data(self) -> dict[str, Any]:
         facts = facts_of(self.config)
         return {
@@ -153,33 +160,29 @@ class Viewed:
         links = model.links(design)
         heard = torch.ones_like(links, dtype=torch.bool)
         heard = heard if design.edges is None else design.edges
-        signatures = design.processors.signatures
-        assert signatures is not None
-        links_array = links.double().cpu().numpy()
+        processors = design.processors
+        assert processors.signatures is not None
         graph = graph_part(
-            links_array,
+            _array(links),
             heard.cpu().numpy(),
-            importance(links).double().cpu().numpy(),
-            signatures.double().cpu().numpy(),
+            _array(importance(links)),
+            _array(processors.signatures),
+            codes=None if processors.codes is None else _array(processors.codes),
+            readouts=_readouts(model, design),
         )
         graph |= {
             "conditional": model.config.generator == "conditional",
             "edges_removed": model.config.edges_removed,
             "outputs": model.config.outputs,
         }
-        return {"graph": graph, "matrix": matrix_part(model, links_array, design)}
+        return {"graph": graph, "matrix": matrix_part(model, _array(links), design)}
 
     def _design(self, model: AttentiveCircuit, index: int) -> CircuitDesign:
         """The circuit, or that of one sample; without a batch axis."""
         if model.config.generator != "conditional":
             return model.design()
-        batch = moved(self.dataset.test.batch([index]), next(model.parameters()))
-        told = model.context_tokenizer
-        if told is None:
-            tokens, keep = model.tokenizer(batch.inputs, batch.keep)
-        else:
-            tokens, keep = told(batch.context, batch.context_keep)
-        design = model.design(tokens, keep)
+        check_sample(self.dataset, index)
+        design = designs(model, self.dataset.test, [index])
         return CircuitDesign(
             *(_first(each) for each in design[:3]),
             edges=None if design.edges is None else design.edges[0],
@@ -191,6 +194,20 @@ def _first(modules: Modules) -> Modules:
     return Modules(
         *(None if m is None else m[0] if m.ndim == 3 else m for m in modules)  # pyright: ignore[reportArgumentType]
     )
+
+
+def _array(values: Tensor) -> ndarray:
+    return values.double().cpu().numpy()
+
+
+def _readouts(model: AttentiveCircuit, design: CircuitDesign) -> ReadOuts | None:
+    """Whom the read-outs may hear, if that is learned."""
+    links, own = model.read_out.attention.links, design.outputs.signatures
+    heard = design.processors.signatures
+    if links is None or own is None or heard is None:
+        return None
+    probabilities = links.log_probabilities(own, heard).exp()
+    return ReadOuts(_array(probabilities), _array(own))
 
 
 def _is_figure(name: str, value: Any) -> bool:

@@ -58,7 +58,7 @@ def neuronal_part(
         "activity": _along(activity),
         "times": None if times is None else rounded(times[0][:MOST_QUERIES]),
         "time_constants": _histogram(activity.time_constant),
-        "logits": _last_query(activity),
+        "logits": _by_query(activity),
     }
 
 
@@ -104,11 +104,16 @@ def _histogram(taken: Tensor) -> dict[str, Any]:
     return {"edges": rounded(edges), "counts": counts.tolist()}
 
 
-def _last_query(activity: Activity) -> dict[str, Any]:
-    """Drive φ, time constant 1/ω and key of pairs of the last query's first head."""
-    some = slice(PAIRS)
+def _by_query(activity: Activity) -> dict[str, Any]:
+    """Drive φ, time constant 1/ω and key of the first head's pairs (queries, pairs).
+
+    The last queries, if there are more than `MOST_QUERIES`; `first` is their first.
+    """
+    queries = activity.drive.shape[2]
+    part = (0, 0, slice(max(0, queries - MOST_QUERIES), queries), slice(PAIRS))
     return {
-        "keys": activity.chosen[0, 0, -1][some].tolist(),
-        "drive": rounded(activity.drive[0, 0, -1][some].cpu()),
-        "time_constant": rounded(activity.time_constant[0, 0, -1][some].cpu()),
+        "first": max(0, queries - MOST_QUERIES),
+        "keys": activity.chosen[part].tolist(),
+        "drive": rounded(activity.drive[part].cpu()),
+        "time_constant": rounded(activity.time_constant[part].cpu()),
     }

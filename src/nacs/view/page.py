@@ -63,6 +63,9 @@ def everything(viewed: Viewed, samples: int = SHOWN) -> dict[str, Any]:
         ]
         if found["graph"] is not None:
             found["curves"] = viewed.curves()
+            if found["graph"]["conditional"]:
+                found["circuits"] = viewed.circuits()
+                found["graphs"] = [viewed.graph(i)["graph"] for i in range(count)]
     except UserError as error:
         found["missing"] = str(error)
     return found

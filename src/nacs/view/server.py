@@ -80,8 +80,12 @@ def app(viewed: Viewed, port: int) -> FastAPI:
     def file(name: str, suffix: str) -> Response:
         return _file(f"{name}.{suffix}")
 
+    @made.post("/api/save")
+    def save(wanted: Wanted) -> Response:
+        return _told({"run": str(saved(viewed, wanted))})
+
     _questions(made, viewed)
-    for each in (guard, mistaken, broken, index, file):
+    for each in (guard, mistaken, broken, index, file, save):
         assert each  # they are used by their routes
     return made
 
@@ -107,15 +111,14 @@ def _questions(made: FastAPI, viewed: Viewed) -> None:
     def graph(i: int) -> Response:
         return _told(viewed.graph(i))
 
+    def circuits() -> Response:
+        return _told(viewed.circuits())
+
     def neuronal(i: int, layer: int = 0) -> Response:
         return _told(viewed.neuronal(i, layer))
 
-    def save(wanted: Wanted) -> Response:
-        return _told({"run": str(saved(viewed, wanted))})
-
-    for question in (run, curves, metrics, surgery, sample, graph, neuronal):
+    for question in (run, curves, metrics, surgery, sample, graph, circuits, neuronal):
         made.get(f"/api/{question.__name__}")(question)
-    made.post("/api/save")(save)
 
 
 def _told(values: dict[str, Any]) -> Response:
