@@ -54,7 +54,13 @@ LOOK = 50
 
 
 def train(
-    name: str, sizes: Any, dataset: Dataset, config: TrainConfig, out: Path
+    name: str,
+    sizes: Any,
+    dataset: Dataset,
+    config: TrainConfig,
+    out: Path,
+    *,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a model, or go on with a run that was interrupted, and test it once.
 
@@ -64,6 +70,7 @@ def train(
         dataset: The splits; the test split is used once, at the end.
         config: How it is trained.
         out: Run folder.
+        quiet: Whether nothing is shown while it trains.
 
     Returns:
         What `result.json` holds.
@@ -75,7 +82,8 @@ def train(
     accelerator = Accelerator()
     check_sharding(accelerator, ema=config.ema, compiles=config.compile)
     with claim(out) if accelerator.is_main_process else nullcontext():
-        return _Run(accelerator, name, sizes, dataset, config, out).finish()
+        run = _Run(accelerator, name, sizes, dataset, config, out)
+        return run.finish(quiet=quiet)
 
 
 class _Run:
@@ -124,11 +132,12 @@ class _Run:
         main = accelerator.is_main_process
         self.board = _board(out, self.epoch) if config.tensorboard and main else None
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, *, quiet: bool) -> dict[str, Any]:
         """All remaining epochs, then the test."""
         config = self.config
         main = self.accelerator.is_main_process
-        with Progress(console=Console(stderr=True), disable=not main) as progress:
+        hidden = quiet or not main
+        with Progress(console=Console(stderr=True), disable=hidden) as progress:
             bar = progress.add_task("training", total=config.epochs)
             progress.update(bar, completed=self.epoch)
             while self.epoch < config.epochs and not self.done:
