@@ -185,7 +185,7 @@ class _Circuit(BaseEstimator):
             self._time_first = series is None or times_first(series)
         # A list is checked as a table of its channels.
         table = X if series is None else self._channels(series)
-        missing = self._columns_are_steps or len(np.shape(table)) == 3
+        missing = self._columns_are_steps or getattr(table, "ndim", 2) == 3
         finite = "allow-nan" if missing else True
         checked = validate_data(
             self, table, y, reset=first, allow_nd=True, ensure_all_finite=finite

@@ -170,6 +170,8 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
 def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained model of a run folder, in evaluation mode, and its `config.json`.
 
+    A folder of `save_pretrained` will do; weights keep the type they were saved in.
+
     Raises:
         UserError: If the folder is none of a run, or its files do not fit.
     """
@@ -181,10 +183,12 @@ def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     except KeyError as error:
         raise UserError(f"{folder / 'config.json'}: {error} is missing.") from error
     row = lookup(name)
-    state = load_tensors(folder / "checkpoint" / "model.safetensors")
+    alone = folder / "model.safetensors"
+    inside = folder / "checkpoint" / "model.safetensors"
+    state = load_tensors(alone if alone.exists() else inside)
     model = row.build(config_from_json(row.config, sizes))
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         raise UserError(
