@@ -18,8 +18,6 @@ TASKS = {
 }
 """Names that the Hub has for what a model does; for numbers it has few."""
 
-METRICS = {"accuracy": "accuracy", "rmse": "mse", "auroc": "roc_auc"}
-
 
 def model_card(
     model: nn.Module, config: Mapping[str, Any], result: Mapping[str, Any]
@@ -75,7 +73,9 @@ def _rows(
     count = measured.get("count")
     for name, value in measured.items():
         if name != "count":
-            rows[f"test {name}"] = f"{value:.4g}" + (f" on {count} samples" * bool(count))
+            rows[f"test {name}"] = f"{value:.4g}" + (
+                f" on {count} samples" * bool(count)
+            )
     rows["parameters"] = f"{count_parameters(model):,}"
     rows |= {each: result[each] for each in ("epochs", "seed") if each in result}
     if "seconds" in result:
@@ -104,7 +104,7 @@ def _front(name: str, data: Mapping[str, Any], measured: Mapping[str, Any]) -> s
         for name, value in measured.items()
         if data and name != "count"
     ]
-    told = {"model_name": name, "eval_results": found} if found else {}
+    told: dict[str, Any] = {"model_name": name, "eval_results": found} if found else {}
     card = ModelCardData(library_name="nacs", tags=["nacs", "pytorch"], **told)
     return card.to_yaml().strip()
 

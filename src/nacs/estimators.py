@@ -14,6 +14,8 @@
 NaN in a series is a missing value.
 """
 
+# ruff: noqa: N803 - scikit-learn passes X by this name
+
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,7 +79,7 @@ class _Circuit(BaseEstimator):
         self,
         preset: Any = "tiny",
         *,
-        epochs: int = 20,
+        epochs: int = 50,
         batch: int = 32,
         learning_rate: float = 3e-3,
         time_channel: int | None = None,
@@ -184,10 +186,10 @@ class _Circuit(BaseEstimator):
         if first:
             self._time_first = series is None or times_first(series)
         # A list is checked as a table of its channels.
-        table = X if series is None else self._channels(series)
+        table: Any = X if series is None else self._channels(series)
         missing = self._columns_are_steps or getattr(table, "ndim", 2) == 3
         finite = "allow-nan" if missing else True
-        checked = validate_data(
+        checked: Any = validate_data(
             self, table, y, reset=first, allow_nd=True, ensure_all_finite=finite
         )
         table, y = checked if isinstance(checked, tuple) else (checked, None)
@@ -255,11 +257,13 @@ class _Classifier(ClassifierMixin, _Circuit):
         if not len(self.classes_):
             self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
-            raise UserError(f"expected 2 classes or more, got one class: {y[0]!r}.")
+            raise UserError(
+                f"expected 2 classes or more, got one class: {y.tolist()[0]!r}."
+            )
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise UserError(
-                f"y has the label {unknown[0]!r}, expected one of the classes "
+                f"y has the label {unknown.tolist()[0]!r}, expected one of the classes "
                 f"{', '.join(map(str, self.classes_))}."
             )
         return np.searchsorted(self.classes_, y)

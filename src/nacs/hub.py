@@ -55,7 +55,10 @@ class HubModel(nn.Module):
         config, result = _told(self, state)
         save_tensors(folder / WEIGHTS, state)
         write_json(folder / CONFIG, config)
-        write_json(folder / RESULT, result)
+        if result:
+            write_json(folder / RESULT, result)
+        else:
+            (folder / RESULT).unlink(missing_ok=True)
         with written(folder / CARD) as beside:
             beside.write_text(model_card(self, config, result), encoding="utf-8")
 

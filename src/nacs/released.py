@@ -90,7 +90,7 @@ def load(
 
 
 def convert(
-    state: Mapping[str, Tensor],
+    state: Any,
     *,
     head_width: int = 64,
     truncation: float | None = 0.9,
@@ -98,7 +98,7 @@ def convert(
     """A circuit, in evaluation mode, with released weights.
 
     Args:
-        state: Tensors by the names of the released code.
+        state: Tensors by the names of the released code, as a mapping.
         head_width: Width of one attention head, which no shape tells.
         truncation: Largest signature distance at which a link exists; likewise.
 
@@ -228,9 +228,7 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Any]) -> None:
     """Raise UserError for tensors that are missing, unknown, or of another shape."""
     missing = [name for name in expected if name not in state]
     unknown = [
-        name
-        for name in state
-        if name not in expected and not name.startswith(NOISE)
+        name for name in state if name not in expected and not name.startswith(NOISE)
     ]
     wrong = [
         f"{name} is {tuple(state[name].shape)}, expected {tuple(shape)}"

@@ -31,6 +31,7 @@ from nacs.models import config_from_json, lookup
 
 __all__ = [
     "claim",
+    "completed",
     "describe_run",
     "facts_of",
     "load_run",
@@ -185,7 +186,9 @@ def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     row = lookup(name)
     alone = folder / "model.safetensors"
     inside = folder / "checkpoint" / "model.safetensors"
-    state = load_tensors(alone if alone.exists() else inside)
+    found = load_tensors(alone if alone.exists() else inside)
+    # Copied to where memory is aligned, or sums round otherwise than in training.
+    state = {key: values.clone() for key, values in found.items()}
     model = row.build(config_from_json(row.config, sizes))
     try:
         model.load_state_dict(state, assign=True)
@@ -257,6 +260,13 @@ def describe_run(
         "training": asdict(training),
         "data": asdict(dataset.facts),
     }
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config.json, with defaults of sizes that are newer than it is."""
+    row = lookup(str(config.get("model")))
+    sizes = asdict(config_from_json(row.config, config.get("sizes", {})))
+    return {**config, "sizes": json.loads(json.dumps(sizes))}
 
 
 def facts_of(config: Mapping[str, Any]) -> DataFacts:

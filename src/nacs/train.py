@@ -35,6 +35,7 @@ from nacs.optim import learning_rate, parameter_groups, repeated_augmentation
 from nacs.recipe import TrainConfig
 from nacs.runs import (
     claim,
+    completed,
     describe_run,
     load_tensors,
     provenance,
@@ -311,7 +312,7 @@ class _Run:
         path = kept / "training.safetensors"
         if not any(kept.glob("*.safetensors")):
             return False
-        before = read_json(self.out / "config.json")
+        before = completed(read_json(self.out / "config.json"))
         if before != json.loads(json.dumps(self.described)):
             raise UserError(
                 f"{self.out}: holds a run with another configuration; give another "

@@ -17,13 +17,20 @@ from nacs.errors import UserError
 
 GRAPH = "latent_graphs.0."
 NORMS = ("weight", "bias")
-TINY = {"readers": 64, "modules": 256, "outputs": 64, "width": 384, "code": 384}
-TINY |= {"hidden": 768, "layers": 8, "classes": 200, "blocks": (3, 3), "grid": 8}
-IMAGENET = TINY | {"readers": 192, "modules": 768, "width": 512, "code": 512}
-IMAGENET |= {"hidden": 512, "classes": 1000, "grid": 28}
-SMALL = {"readers": 4, "modules": 7, "outputs": 3, "width": 16, "code": 8}
-SMALL |= {"hidden": 32, "layers": 2, "classes": 5, "blocks": (1, 2), "grid": 2}
-SMALL |= {"signature": 4, "positions": 4, "wide": 16, "top": 8}
+TINY = {
+    **{"readers": 64, "modules": 256, "outputs": 64, "width": 384, "code": 384},
+    **{"hidden": 768, "layers": 8, "classes": 200, "blocks": (3, 3), "grid": 8},
+}
+IMAGENET = {
+    **TINY,
+    **{"readers": 192, "modules": 768, "width": 512, "code": 512},
+    **{"hidden": 512, "classes": 1000, "grid": 28},
+}
+SMALL = {
+    **{"readers": 4, "modules": 7, "outputs": 3, "width": 16, "code": 8},
+    **{"hidden": 32, "layers": 2, "classes": 5, "blocks": (1, 2), "grid": 2},
+    **{"signature": 4, "positions": 4, "wide": 16, "top": 8},
+}
 
 
 def mod_fc(out, into, code, *, bias):
@@ -159,15 +166,24 @@ SHORT = (
     (r"\.lscale$", ".layer_scale.gamma"),
     (r"\.epsilon$", ".kernel.bandwidth"),
 )
-PLAIN = {"c_in": "input_latents.codes_", "s_in": "input_latents.signatures_"}
-PLAIN |= {"c_p": "mediator_latents.codes_", "s_p": "mediator_latents.signatures_"}
-PLAIN |= {"c_o": "output_latents.codes_", "s_o": "output_latents.signatures_"}
-PLAIN |= {"seed.ln.gamma": "latent_seeder.layernorm.weight"}
-PLAIN |= {"seed.ln.beta": "latent_seeder.layernorm.bias"}
-PLAIN |= {"seed.W": "latent_seeder.code_to_state_mu.weight"}
-PLAIN |= {"seed.b": "latent_seeder.code_to_state_mu.bias"}
-ANSWERS = {"pool.w_conf": "confidence_scorer.weight", "pool.W": "to_logits.weight"}
-ANSWERS |= {"pool.b_conf": "confidence_scorer.bias", "pool.b": "to_logits.bias"}
+PLAIN = {
+    "c_in": "input_latents.codes_",
+    "s_in": "input_latents.signatures_",
+    "c_p": "mediator_latents.codes_",
+    "s_p": "mediator_latents.signatures_",
+    "c_o": "output_latents.codes_",
+    "s_o": "output_latents.signatures_",
+    "seed.ln.gamma": "latent_seeder.layernorm.weight",
+    "seed.ln.beta": "latent_seeder.layernorm.bias",
+    "seed.W": "latent_seeder.code_to_state_mu.weight",
+    "seed.b": "latent_seeder.code_to_state_mu.bias",
+}
+ANSWERS = {
+    "pool.w_conf": "confidence_scorer.weight",
+    "pool.b_conf": "confidence_scorer.bias",
+    "pool.W": "to_logits.weight",
+    "pool.b": "to_logits.bias",
+}
 
 
 def recorded_checkpoint(case):

@@ -1,9 +1,9 @@
 """Arrays in memory, as users of scikit-learn and aeon have them, as samples of a kind.
 
-    (samples, features)                   a table: a feature a token, or a step of a series
-    (samples, channels, time)             series, as aeon has them
-    [(time, channels) or (time,), …]      ragged series; aeon's (channels, time) as well
-    (samples, height, width, channels)    images
+(samples, features)                   a table: a feature a token, or a step of a series
+(samples, channels, time)             series, as aeon has them
+[(time, channels) or (time,), …]      ragged series; aeon's (channels, time) as well
+(samples, height, width, channels)    images
 """
 
 from collections.abc import Sequence
@@ -149,7 +149,9 @@ def all_to_train(
     samples = Samples(
         name=name,
         kind=kind,
-        inputs=[inputs[i] for i in again] if isinstance(inputs, list) else inputs[again],
+        inputs=[inputs[i] for i in again]
+        if isinstance(inputs, list)
+        else inputs[again],
         targets=targets[again],
         ids=again.astype(str),
         classes=classes,
