@@ -18,18 +18,42 @@ from nacs.errors import UserError
 GRAPH = "latent_graphs.0."
 NORMS = ("weight", "bias")
 TINY = {
-    **{"readers": 64, "modules": 256, "outputs": 64, "width": 384, "code": 384},
-    **{"hidden": 768, "layers": 8, "classes": 200, "blocks": (3, 3), "grid": 8},
+    "readers": 64,
+    "modules": 256,
+    "outputs": 64,
+    "width": 384,
+    "code": 384,
+    "hidden": 768,
+    "layers": 8,
+    "classes": 200,
+    "blocks": (3, 3),
+    "grid": 8,
 }
 IMAGENET = {
     **TINY,
-    **{"readers": 192, "modules": 768, "width": 512, "code": 512},
-    **{"hidden": 512, "classes": 1000, "grid": 28},
+    "readers": 192,
+    "modules": 768,
+    "width": 512,
+    "code": 512,
+    "hidden": 512,
+    "classes": 1000,
+    "grid": 28,
 }
 SMALL = {
-    **{"readers": 4, "modules": 7, "outputs": 3, "width": 16, "code": 8},
-    **{"hidden": 32, "layers": 2, "classes": 5, "blocks": (1, 2), "grid": 2},
-    **{"signature": 4, "positions": 4, "wide": 16, "top": 8},
+    "readers": 4,
+    "modules": 7,
+    "outputs": 3,
+    "width": 16,
+    "code": 8,
+    "hidden": 32,
+    "layers": 2,
+    "classes": 5,
+    "blocks": (1, 2),
+    "grid": 2,
+    "signature": 4,
+    "positions": 4,
+    "wide": 16,
+    "top": 8,
 }
 
 
