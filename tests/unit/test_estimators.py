@@ -27,11 +27,12 @@ from nacs.estimators import (
 
 SMALL = replace(presets.tiny(), modules=8, outputs=1, layers=1, graph="complete")
 QUICK = {"epochs": 8, "learning_rate": 5e-3}
+LONGER = QUICK | {"epochs": 16}
 CHECKED = {
     "attentive classifier": AttentiveClassifier(SMALL, **QUICK),
-    "attentive regressor": AttentiveRegressor(SMALL, **QUICK),
+    "attentive regressor": AttentiveRegressor(SMALL, **LONGER),
     "neuronal classifier": NeuronalClassifier(**QUICK),
-    "neuronal regressor": NeuronalRegressor(**QUICK),
+    "neuronal regressor": NeuronalRegressor(**LONGER),
 }
 """Small and soon trained, for the checks fit a hundred times."""
 
@@ -121,7 +122,9 @@ def test_an_array_and_both_layouts_of_lists_are_the_same_series():
     assert model.n_features_in_ == first.n_features_in_ == 2
     ragged = [each[:5] for each in times_first_[:3]] + times_first_[3:]
     one = model.predict_proba(ragged[:1])  # the same alone as beside longer ones
-    np.testing.assert_allclose(one, model.predict_proba(ragged)[:1], atol=1e-9)
+    together = model.predict_proba(ragged)[:1]
+    np.testing.assert_allclose(one, together, rtol=0, atol=1e-12)
+    assert next(model.model_.parameters()).dtype == torch.float64
 
 
 def test_a_channel_may_be_the_time():
