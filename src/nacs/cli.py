@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 VERBS = {
     "train": "train a model on a data set and leave a run folder",
+    "tune": "search for the settings of a model by its validation figures",
     "evaluate": "measure a trained run on its test split",
     "predict": "class probabilities for files, as CSV or JSON",
     "prune": "drop modules or edges of a trained run and save the smaller one",

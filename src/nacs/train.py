@@ -12,7 +12,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from nacs.augment import augmented
 from nacs.data.base import Batch, Dataset
-from nacs.errors import UserError
+from nacs.errors import DivergenceError, UserError
 from nacs.evaluation import evaluate, moved
 from nacs.graph import graph_figures
 from nacs.models import lookup
@@ -54,7 +54,13 @@ LOOK = 50
 
 
 def train(
-    name: str, sizes: Any, dataset: Dataset, config: TrainConfig, out: Path
+    name: str,
+    sizes: Any,
+    dataset: Dataset,
+    config: TrainConfig,
+    out: Path,
+    *,
+    report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, or go on with a run that was interrupted, and test it once.
 
@@ -64,6 +70,9 @@ def train(
         dataset: The splits; the test split is used once, at the end.
         config: How it is trained.
         out: Run folder.
+        report: For a search: is told the figures of every epoch once they are saved,
+            and may raise to stop there. The test split is then left alone, and the
+            final figures are of the validation split.
 
     Returns:
         What `result.json` holds.
@@ -75,7 +84,7 @@ def train(
     accelerator = Accelerator()
     check_sharding(accelerator, ema=config.ema, compiles=config.compile)
     with claim(out) if accelerator.is_main_process else nullcontext():
-        return _Run(accelerator, name, sizes, dataset, config, out).finish()
+        return _Run(accelerator, name, sizes, dataset, config, out).finish(report)
 
 
 class _Run:
@@ -124,22 +133,29 @@ class _Run:
         main = accelerator.is_main_process
         self.board = _board(out, self.epoch) if config.tensorboard and main else None
 
-    def finish(self) -> dict[str, Any]:
+    def finish(
+        self, report: Callable[[dict[str, Any]], None] | None
+    ) -> dict[str, Any]:
         """All remaining epochs, then the test."""
         config = self.config
         main = self.accelerator.is_main_process
-        with Progress(console=Console(stderr=True), disable=not main) as progress:
+        quiet = not main or report is not None
+        with Progress(console=Console(stderr=True), disable=quiet) as progress:
             bar = progress.add_task("training", total=config.epochs)
             progress.update(bar, completed=self.epoch)
             while self.epoch < config.epochs and not self.done:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
+                if report is not None:
+                    report(row)
         weights = self._weights()
         self.kept.load_state_dict(parts(weights, self.kept.state_dict()))
         with torch.compiler.set_stance("force_eager"):
-            result = evaluate(self.kept, self.dataset.test, batch=config.batch)
-        result = {f"test_{key}": value for key, value in result.items()}
+            part = "test" if report is None else "val"
+            split = getattr(self.dataset, part)
+            result = evaluate(self.kept, split, batch=config.batch)
+        result = {f"{part}_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if main:
@@ -218,7 +234,7 @@ class _Run:
         broken = (~torch.isfinite(values)).nonzero()
         if len(broken):
             step = int(broken[0])
-            raise UserError(
+            raise DivergenceError(
                 f"the loss is {values[step].item()} in epoch {self.epoch + 1}, batch "
                 f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
                 f"{self.out}. Check the data for huge values or lower the learning "
