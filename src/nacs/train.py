@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from nacs.augment import augmented
 from nacs.data.base import Batch, Dataset
+from nacs.data.stored import Stored
 from nacs.errors import DivergenceError, UserError
 from nacs.evaluation import evaluate, moved
 from nacs.graph import graph_figures
@@ -133,9 +134,7 @@ class _Run:
         main = accelerator.is_main_process
         self.board = _board(out, self.epoch) if config.tensorboard and main else None
 
-    def finish(
-        self, report: Callable[[dict[str, Any]], None] | None
-    ) -> dict[str, Any]:
+    def finish(self, report: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
         """All remaining epochs, then the test."""
         config = self.config
         main = self.accelerator.is_main_process
@@ -226,6 +225,10 @@ class _Run:
         seed = config.seed * 7919 + self.epoch
         if config.repeats > 1:
             return repeated_augmentation(count, epoch=seed, repeats=config.repeats)
+        inputs = self.dataset.train.inputs
+        if isinstance(inputs, Stored):
+            world = self.accelerator.num_processes
+            return torch.from_numpy(inputs.order(seed, world))
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
     def _look(self, losses: list[Tensor]) -> None:

@@ -22,7 +22,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "Plan", "check", "summary", "tune"]
 
-METRICS = {
+METRICS: dict[str, Literal["minimize", "maximize"]] = {
     "loss": "minimize",
     "rmse": "minimize",
     "accuracy": "maximize",
@@ -126,7 +126,7 @@ def tune(
         study = plan.study()
         _again(study)
         while _left(study, trials) and not (late and time.time() > late):
-            _run(plan, _left(study, trials), jobs, late)
+            _run(plan, study, _left(study, trials), jobs, late)
             _again(study)
         return summary(plan, study)
 
@@ -216,16 +216,16 @@ def _folder(trial: "FrozenTrial | Trial") -> str:
     return trial.user_attrs.get("folder", f"{trial.number:04d}")
 
 
-def _run(plan: Plan, count: int, jobs: int, late: float | None) -> None:
+def _run(plan: Plan, study: "Study", count: int, jobs: int, late: float | None) -> None:
     """Some trials, here or in processes; one that died leaves its trial running."""
     if jobs == 1:
         for _ in range(count):
-            _one(plan, late)
+            _one(plan, study, late)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, count), spawn, _start_job) as pool:
         try:
-            for done in [pool.submit(_one, plan, late) for _ in range(count)]:
+            for done in [pool.submit(_job, plan, late) for _ in range(count)]:
                 done.result()
         except BrokenProcessPool:
             print("nacs: a job was killed; its trial starts again", file=sys.stderr)
@@ -246,6 +246,10 @@ def _start_job() -> None:
     threading.Thread(target=end, daemon=True).start()
 
 
+def _job(plan: Plan, late: float | None) -> None:
+    _one(plan, plan.study(), late)
+
+
 @contextmanager
 def _turn(out: Path) -> Generator[None, None, None]:
     """One process at a time draws settings, so that no two draw with one seed."""
@@ -254,14 +258,13 @@ def _turn(out: Path) -> Generator[None, None, None]:
         yield
 
 
-def _one(plan: Plan, late: float | None) -> None:
+def _one(plan: Plan, study: "Study", late: float | None) -> None:
     """Draw the settings of one trial and train with them."""
     import optuna
     from optuna.trial import TrialState
 
     if late and time.time() > late:
         return
-    study = plan.study()
     with _turn(plan.out):
         drawn = [each for each in study.get_trials(deepcopy=False) if _drawn(each)]
         study.sampler = optuna.samplers.TPESampler(
@@ -303,9 +306,7 @@ def _value(plan: Plan, trial: "Trial", folder: Path, late: float | None) -> floa
     for row in read_metrics(folder / "metrics.jsonl"):  # of an earlier attempt
         report(row)
     try:
-        result = train(
-            plan.model, sizes, plan.dataset, training, folder, report=report
-        )
+        result = train(plan.model, sizes, plan.dataset, training, folder, report=report)
     except DivergenceError as error:
         raise optuna.TrialPruned(str(error)) from error
     value = _figure(result, plan.metric)

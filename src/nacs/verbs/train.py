@@ -52,7 +52,10 @@ def run(arguments: list[str]) -> None:
     """Look at the data first, because the defaults of the sizes depend on it."""
     if {"-h", "--help"} & set(arguments):
         parse(
-            with_sizes(Options, lookup("attentive").preset("demo")), arguments, "train", EXAMPLE
+            with_sizes(Options, lookup("attentive").preset("demo")),
+            arguments,
+            "train",
+            EXAMPLE,
         )
         return
     first = first_look(Options, arguments, "train")
