@@ -23,7 +23,7 @@ from nacs.errors import UserError
 __all__ = ["Index", "find_shards", "read_shards"]
 
 SUFFIXES = (".tar", ".parquet")
-PART = re.compile(r"(?:^|[/_.-])(train|valid|validation|val|test)(?=[/_.-]|\d|$)")
+PART = re.compile(r"(?:^|[_.-])(train|valid|validation|val|test)(?=[_.-]|\d|$)")
 
 
 class Index:
@@ -181,8 +181,9 @@ def read_shards(paths: list[Path], *, name: str, size: int | None = None) -> Sam
 
 
 def part_of(path: Path) -> str | None:
-    """Train, val or test, where the name of a shard or of its folder says so."""
-    found = PART.findall(f"{path.parent.name}/{path.stem}".lower())
+    """Train, val or test, where the folder of a shard or its name says so."""
+    folder = path.parent.name.lower()
+    found = [folder] if folder in PART_NAMES else PART.findall(path.stem.lower())
     return PARTS[PART_NAMES[found[-1]]] if found else None
 
 

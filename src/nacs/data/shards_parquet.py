@@ -23,7 +23,7 @@ from nacs.errors import UserError
 __all__ = ["ParquetSeries", "has_lists", "index_parquet"]
 
 KEPT = 128 * 2**20
-"""Bytes of decoded row groups that are kept, and the size of the shuffle."""
+"""Bytes of decoded row groups that are kept and shuffled together, at least one."""
 
 LARGEST = 2**30
 """Bytes of one decoded row group."""
@@ -144,13 +144,10 @@ class ParquetSeries:
         ]
         group = _decoded(self.paths[which], file, inside, names)
         group["first"] = _first_row(file, inside)
-        while self._kept and group["bytes"] + self._bytes() > KEPT:
+        if len(self._kept) >= self.window:
             self._kept.popitem(last=False)
         self._kept[number] = group
         return group
-
-    def _bytes(self) -> int:
-        return sum(each["bytes"] for each in self._kept.values())
 
 
 def _cell(column: Any, row: int) -> Array:
@@ -178,10 +175,6 @@ def _decoded(path: Path, file: Any, group: int, names: list[str]) -> dict[str, A
                 f"{path}: expected numbers, or lists of numbers, in column {name}, got "
                 f"{column.type}"
             ) from error
-    found["bytes"] = sum(
-        each.nbytes if isinstance(each, np.ndarray) else each[0].nbytes + each[1].nbytes
-        for each in found.values()
-    )
     return found
 
 

@@ -159,12 +159,24 @@ def _members(path: Path, end: int) -> Iterator[tuple[tarfile.TarInfo, bytes | No
                 label = member.name.lower().endswith((".cls", ".json"))
                 file = shard.extractfile(member) if label else None
                 yield member, None if file is None else file.read()
+            _check_end(path, shard.offset)  # pyright: ignore
     except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
             f"{path}: expected a .tar file that is whole and not packed, got {error}"
         ) from error
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Refuse what tarfile takes for an end: any header but the first that is none."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise UserError(
+                f"{path}: the shard is cut off or broken at byte {offset:,}; expected "
+                "another file or the end of the archive there"
+            )
 
 
 def _check_member(path: Path, member: tarfile.TarInfo, end: int) -> None:
