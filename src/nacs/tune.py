@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from nacs.data.base import Dataset
@@ -267,9 +269,8 @@ def _one(plan: Plan, study: "Study", late: float | None) -> None:
         return
     with _turn(plan.out):
         drawn = [each for each in study.get_trials(deepcopy=False) if _drawn(each)]
-        study.sampler = optuna.samplers.TPESampler(
-            seed=plan.training.seed * 100_003 + len(drawn)
-        )
+        mixed = np.random.SeedSequence([plan.training.seed, len(drawn)])
+        study.sampler = optuna.samplers.TPESampler(seed=int(mixed.generate_state(1)[0]))
         trial = study.ask(distributions(plan.space, plan.sizes, plan.training))
     folder = plan.out / "trials" / _folder(trial)
     try:
@@ -391,4 +392,6 @@ def _importance(study: "Study", finished: int) -> dict[str, float]:
 
     if finished < 4:
         return {}
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that all trials are equally good
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

@@ -54,6 +54,7 @@ def faked(monkeypatch, value):
     """In place of training: a figure an epoch, from the settings and the epoch."""
 
     def train(name, sizes, dataset, training, out, *, report):
+        row = {}
         for epoch in range(1, training.epochs + 1):
             row = {"epoch": epoch, "val_loss": value(sizes, training, epoch)}
             report(row)

@@ -23,7 +23,7 @@ __all__ = [
 
 PARTS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
-CHUNK, PIXELS = 4096, 784
+CHUNK = 4096
 CONSTANT = 1e-10
 """A deviation below this share of the mean is rounding, not spread."""
 
@@ -196,8 +196,9 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
 
 def _stacked(inputs: Array | list[Array] | Stored) -> Array | list[Array] | Stored:
     """Turn a list of equal shapes into one array; leave a ragged one alone."""
-    equal = isinstance(inputs, list) and len({each.shape for each in inputs}) == 1
-    return np.stack(inputs) if equal else inputs
+    if isinstance(inputs, list) and len({each.shape for each in inputs}) == 1:
+        return np.stack(inputs)
+    return inputs
 
 
 def _check(samples: Samples, inputs: Array | list[Array] | Stored) -> None:
@@ -385,9 +386,8 @@ def _target_statistics(targets: Array) -> tuple[Array | None, Array | None]:
 
 def _channel_statistics(images: Array) -> tuple[Array, Array]:
     """Return mean and deviation of each channel, both (channels, 1, 1), chunk-wise."""
-    scale = 255 if images.dtype == np.uint8 else 1
+    scale, step = 255 if images.dtype == np.uint8 else 1, 1 + 2**22 // images[0].size
     axes, count = (0, 2, 3), images.size // images.shape[1]
-    step = max(1, CHUNK * PIXELS // images[0].size)
     chunks = [images[i : i + step] for i in range(0, len(images), step)]
     mean = sum(np.sum(chunk / scale, axis=axes) for chunk in chunks) / count
     centre = np.reshape(mean, (-1, 1, 1))
