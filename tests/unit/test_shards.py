@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -532,3 +533,16 @@ def test_an_epoch_takes_no_memory_for_the_data(tmp_path):
     assert count == 140
     # A batch of 32 in float32 is 100 MB, twice while it is made; all would be 440.
     assert (after - before) * 1024 < 300e6
+
+
+def test_the_page_has_the_figures_of_the_benchmark():
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "how-to" / "large.md").read_text(encoding="utf-8")
+    found = json.loads((root / "benchmarks" / "results" / "shards.json").read_text())
+    assert set(found) == {"tar", "parquet"}
+    for kind, rows in found.items():
+        for row in rows:
+            decoded, peak = (
+                f"{row[each] / 1e6:,.0f} MB" for each in ("decoded", "peak")
+            )
+            assert f"| {kind} | {row['samples']:,} | {decoded} | {peak} |" in page
