@@ -323,7 +323,8 @@ def _reporter(
 
     def report(row: dict[str, Any]) -> None:
         trial.report(_figure(row, plan.metric), row["epoch"])
-        if trial.should_prune():
+        # After the last epoch there is nothing to save.
+        if row["epoch"] < plan.training.epochs and trial.should_prune():
             raise optuna.TrialPruned
         if late and time.time() > late:
             raise _Late

@@ -72,14 +72,9 @@ RATES = {"training.learning_rate": "1e-4..1e-2"}
 
 def test_the_search_finds_what_is_best(digits, tmp_path, monkeypatch):
     faked(monkeypatch, lambda s, t, e: abs(np.log(t.learning_rate / 1e-3)))
-    made = plan(digits, tmp_path, RATES, epochs=1)
-    found = tune(made, trials=20)
+    found = tune(plan(digits, tmp_path, RATES, epochs=1), trials=20)
     assert 8e-4 < found["training"]["learning_rate"] < 1.25e-3
-    assert found["finished"] + found["pruned"] == 20
-    drawn = [each.params["training.learning_rate"] for each in trials(made)]
-    # The first ten are drawn without a look at the others.
-    off = np.abs(np.log(drawn) - np.log(1e-3))
-    assert off[10:].mean() < off[:10].mean()
+    assert found["finished"] == 20  # none is stopped after its last epoch
 
 
 def test_a_trial_worse_than_the_median_is_stopped(digits, tmp_path, monkeypatch):
