@@ -23,6 +23,7 @@ __all__ = [
 PARTS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
 CHUNK = 4096
+LARGEST = np.finfo(np.float32).max  # of what a model can be given
 CONSTANT = 1e-10
 """A deviation below this share of the mean is rounding, not spread."""
 
@@ -270,10 +271,10 @@ def check_sample(where: str, kind: Kind, sample: Array) -> None:
     if kind not in {"series", "frames"}:
         return
     time = sample[:, 0]
-    if not np.isfinite(time).all() or np.isinf(sample).any():
+    if not np.isfinite(time).all() or (np.abs(sample) > LARGEST).any():
         raise UserError(
-            f"{where}: expected finite times and values, got NaN in time or infinity; "
-            "only values may be NaN, which means missing"
+            f"{where}: expected finite times and values, got NaN in time, infinity or "
+            "more than float32 holds; only values may be NaN, which means missing"
         )
     if (np.diff(time) < 0).any():
         row = int(np.flatnonzero(np.diff(time) < 0)[0]) + 1
