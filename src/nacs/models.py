@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -128,9 +128,9 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
+        named = ", ".join(map(repr, unknown))
         raise UserError(
-            f"{kind.__name__} has no field {', '.join(map(repr, unknown))}; "
-            f"fields: {', '.join(hints)}."
+            f"{kind.__name__} has no field {named:.200}; fields: {', '.join(hints)}."
         )
     made = {name: _coerce(hints[name], value, name) for name, value in values.items()}
     try:
@@ -141,19 +141,38 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
     options = get_args(hint) or (hint,)
+    if get_origin(hint) is Literal:
+        if value not in options:
+            raise UserError(
+                f"`{name}` must be one of {', '.join(map(str, options))}, got "
+                f"{value!r:.80}."
+            )
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return _tuple(options, value, name)
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(value, dict):
             assert isinstance(option, type)
             return config_from_json(option, value)
     if isinstance(value, list):
-        return tuple(value)
+        several = next((each for each in options if get_origin(each) is tuple), None)
+        return _tuple(get_args(several), value, name) if several else tuple(value)
     plain = {each for each in options if each in (int, float, str, bool)}
     if float in plain and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if plain and value is not None and type(value) not in plain:
         wanted = " or ".join(sorted(each.__name__ for each in plain))
-        raise UserError(f"`{name}` must be {wanted}, got {value!r}.")
+        raise UserError(f"`{name}` must be {wanted}, got {value!r:.80}.")
     return value
+
+
+def _tuple(kinds: tuple[Any, ...], values: list[Any], name: str) -> tuple[Any, ...]:
+    """A tuple of as many values, and of those types, as its annotation says."""
+    if Ellipsis in kinds:
+        kinds = kinds[:1] * len(values)
+    if len(kinds) != len(values):
+        raise UserError(f"`{name}` must have {len(kinds)} values, got {len(values)}.")
+    return tuple(_coerce(k, v, name) for k, v in zip(kinds, values, strict=True))
 
 
 def count_parameters(model: nn.Module) -> int:
