@@ -167,10 +167,12 @@ class _Run:
             if step % LOOK == LOOK - 1:
                 self._look(losses)
         self._look(losses)
-        self.epoch += 1
         self.seconds += time.perf_counter() - start
         with torch.compiler.set_stance("force_eager"):
             val = evaluate(self.kept, self.dataset.val, batch=config.batch)
+        if not math.isfinite(val["loss"]):  # after the last batch, whose loss was fine
+            raise self._broken(f"validation loss is {val['loss']}", steps)
+        self.epoch += 1
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
         row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
@@ -218,12 +220,14 @@ class _Run:
         broken = (~torch.isfinite(values)).nonzero()
         if len(broken):
             step = int(broken[0])
-            raise UserError(
-                f"the loss is {values[step].item()} in epoch {self.epoch + 1}, batch "
-                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
-                f"{self.out}. Check the data for huge values or lower the learning "
-                f"rate ({self.config.learning_rate})."
-            )
+            raise self._broken(f"loss is {values[step].item()}", step + 1)
+
+    def _broken(self, what: str, batch: int) -> UserError:
+        return UserError(
+            f"the {what} in epoch {self.epoch + 1}, batch {batch}; the checkpoint of "
+            f"epoch {self.epoch} is kept in {self.out}. Check the data for huge values "
+            f"or lower the learning rate ({self.config.learning_rate})."
+        )
 
     def _step(
         self, batch: Batch, weight: float, rate: float, *, rematch: bool
@@ -308,7 +312,17 @@ class _Run:
                 f"{self.out}: holds a run with another configuration; give another "
                 "--out, or remove that folder."
             )
-        state = load_tensors(path)
+        try:
+            self._restore(load_tensors(path))
+        except (RuntimeError, KeyError, ValueError, IndexError) as error:
+            what = str(error).partition("\n")[0]
+            raise UserError(
+                f"{path}: not of this run ({what}); give another --out."
+            ) from error
+        return True
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        """Take everything from what `_state` left."""
         self.bare.load_state_dict(_part(state, "model."))
         if self.kept is not self.bare:
             self.kept.load_state_dict(_part(state, "kept."))
@@ -326,7 +340,6 @@ class _Run:
         self.epoch, self.stale, done = state["progress"].tolist()
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
-        return True
 
 
 def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
