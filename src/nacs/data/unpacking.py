@@ -53,8 +53,8 @@ def check_growth(where: Path | str, unpacked: int, packed: int) -> None:
     """
     if unpacked > max(FREE, RATIO * packed):
         raise UserError(
-            f"{where}: {packed:,} bytes unpack to {unpacked:,} or more; expected at most "
-            f"{RATIO} times as many. If the file is to be trusted, unpack it first."
+            f"{where}: {packed:,} bytes unpack to {unpacked:,} or more; expected at "
+            f"most {RATIO} times as many. If you trust the file, unpack it first."
         )
 
 
