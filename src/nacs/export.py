@@ -9,6 +9,7 @@ by `torch.export.load`, in Python or C++.
 import json
 import warnings
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -95,6 +96,9 @@ def save_program(path: Path, program: ExportedProgram, facts: DataFacts) -> None
         UserError: If the disk is full or the folder cannot be written.
     """
     told = {"facts.json": json.dumps(asdict(facts))}
-    with written(path) as beside, warnings.catch_warnings():
+    held = BytesIO()  # because torch ends the process where it finds the disk full
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights that share their memory
-        torch.export.save(program, beside, extra_files=told)
+        torch.export.save(program, held, extra_files=told)
+    with written(path) as beside:
+        beside.write_bytes(held.getbuffer())

@@ -69,7 +69,7 @@ def written(path: Path) -> Generator[Path, None, None]:
             f"{path}: could not be written ({error.strerror or error}); what was "
             "there before is untouched."
         ) from error
-    except (SafetensorError, RuntimeError) as error:  # torch.export's is the latter
+    except SafetensorError as error:
         raise UserError(
             f"{path}: could not be written ({error}); what was there before is "
             "untouched."
