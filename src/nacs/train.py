@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.distributed import DistError
 from torch.fx.experimental import _config as shapes
 from torch.nn import functional as F
 
@@ -70,12 +71,25 @@ def train(
 
     Raises:
         UserError: If the folder is in use or belongs to another run, if the loss is
-            not finite, or if the disk is full.
+            not finite, if the disk is full, or if another process of the run ends.
     """
     accelerator = Accelerator()
     check_sharding(accelerator, ema=config.ema, compiles=config.compile)
     with claim(out) if accelerator.is_main_process else nullcontext():
-        return _Run(accelerator, name, sizes, dataset, config, out).finish()
+        try:
+            return _Run(accelerator, name, sizes, dataset, config, out).finish()
+        except RuntimeError as error:
+            if accelerator.num_processes == 1 or not _is_lost(error):
+                raise
+            raise UserError(
+                f"{out}: another process of this run has ended; start all of them "
+                "again, and they go on from the last finished epoch."
+            ) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether an error of the processes' talk says that one of them is gone."""
+    return isinstance(error, DistError) or "gloo" in str(error)
 
 
 class _Run:
