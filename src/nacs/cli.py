@@ -3,9 +3,11 @@
 torch is imported by the verbs, not here, so that `nacs --help` is quick.
 """
 
+import codecs
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from nacs.errors import UserError
 
@@ -57,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         return _fail(f"there is no verb '{verb}'; verbs: {', '.join(VERBS)}.")
     run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
+    codecs.register_error("nacs", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="nacs")
     try:
         run(rest)
     except UserError as error:
@@ -67,6 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the last finished epoch is in the run folder.")
     return 0
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What the locale has no letters for: a file's name as it was, or its numbers."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _fail(message: str) -> int:
