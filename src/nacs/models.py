@@ -135,7 +135,7 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
     made = {name: _coerce(hints[name], value, name) for name, value in values.items()}
     try:
         return kind(**made)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(str(error)) from error
 
 
@@ -159,11 +159,20 @@ def _coerce(hint: Any, value: Any, name: str) -> Any:
         return _tuple(get_args(several), value, name) if several else tuple(value)
     plain = {each for each in options if each in (int, float, str, bool)}
     if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if plain and value is not None and type(value) not in plain:
-        wanted = " or ".join(sorted(each.__name__ for each in plain))
+        return _real(value, name)
+    known = plain | {each for each in options if each is type(None)}
+    known |= {dict for each in options if dataclasses.is_dataclass(each)}
+    if known and type(value) not in known:
+        wanted = " or ".join(sorted(each.__name__ for each in known))
         raise UserError(f"`{name}` must be {wanted}, got {value!r:.80}.")
     return value
+
+
+def _real(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"`{name}` is too large, got {str(value)[:20]}...") from error
 
 
 def _tuple(kinds: tuple[Any, ...], values: list[Any], name: str) -> tuple[Any, ...]:

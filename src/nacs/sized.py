@@ -66,7 +66,7 @@ def _check_numbers(sizes: Any, state: Mapping[str, Tensor]) -> None:
         if value > most:
             raise UserError(
                 f"the checkpoint does not fit: expected `{name}` of at most {most}, "
-                f"got {value:.4g}"
+                f"got {str(value)[:20]}"
             )
 
 
