@@ -30,8 +30,10 @@ from nacs.cli import main
 from nacs.runs import load_tensors, read_json, read_metrics, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORTED = ("torch._dynamo", "torch._export", "nacs.train")
-IMPORTED += ("nacs.verbs.train", "nacs.verbs.prune", "nacs.verbs.export")
+IMPORTED = (
+    *("torch._dynamo", "torch._export", "nacs.train"),
+    *("nacs.verbs.train", "nacs.verbs.prune", "nacs.verbs.export"),
+)
 """What no fork should spend its time on."""
 
 VERBS = ("train", "train", "prune", "export")
