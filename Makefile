@@ -4,7 +4,8 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo check format test shapes bench reproduce docs explorer test-browser
+.PHONY: setup demo check format test shapes bench reproduce docs explorer test-browser \
+	kills fuzz soak hashes audit
 
 NATIVE := src/nacs/native
 
@@ -50,6 +51,35 @@ bench: setup
 reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py
 	$(BIN)/nacs reproduce all --results docs/results $(if $(DATA),--data $(DATA))
+
+# Twenty kills; a hundred thousand broken inputs; an hour of training and one of serving.
+kills: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/reliability.py
+
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --inputs 105000
+	$(BIN)/python benchmarks/reliability.py
+
+MINUTES ?= 60
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+	$(BIN)/python benchmarks/reliability.py
+
+# constraints-hashes.txt for this platform, from what pip would install.
+hashes: setup
+	mkdir -p build
+	$(BIN)/pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+		--report build/report.json -c constraints.txt '.[dev]'
+	$(BIN)/python benchmarks/hashes.py build/report.json
+
+# Known vulnerabilities of what is pinned. It needs the network and says so without.
+audit:
+	@test -n "$(PYTHON)" || { echo "nacs needs Python 3.11 or newer"; exit 2; }
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && \
+		build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; } || \
+		{ echo "audit: pip-audit cannot be installed here; nothing was asked"; exit 2; }
+	build/audit/bin/pip-audit --disable-pip --no-deps -r constraints.txt
 
 # Every example is run, then the pages are built into site/, without a warning.
 docs: setup

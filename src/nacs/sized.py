@@ -7,6 +7,7 @@ So no memory is taken but what the checkpoint itself takes, whatever the sizes s
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,7 +40,8 @@ def sized(
     """
     _check_numbers(sizes, state)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without neurons
             wanted = build(sizes).state_dict()
     except UserError:
         raise

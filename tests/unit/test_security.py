@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import tarfile
 import tomllib
 import zipfile
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from PIL import Image
 from safetensors.torch import save_file
@@ -417,7 +419,20 @@ def test_every_constraint_is_one_version():
         Version(version)
 
 
-def test_stolen_releases_of_lightning_cannot_come_in():
+def test_every_file_has_a_hash():
+    """Of the versions that are pinned; torch names its build as well."""
+    path = ROOT / "constraints-hashes.txt"
+    rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    plain = {canonicalize_name(name): version for name, version in pinned().items()}
+    assert len(rows) > 100
+    for row in rows:
+        named, digest = row.split(" --hash=sha256:")
+        name, version = named.split("==")
+        assert plain[canonicalize_name(name)] == version.removesuffix("+cpu"), row
+        assert re.fullmatch("[0-9a-f]{64}", digest), row
+
+
+def test_excluded_releases_of_lightning_cannot_come_in():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     told = [*project["project"]["dependencies"]]
     for extra in project["project"]["optional-dependencies"].values():
