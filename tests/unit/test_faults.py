@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+import soak
 from nacs import data
 from nacs.attentive import presets
 from nacs.data import folders
@@ -257,6 +258,30 @@ def test_a_clock_that_runs_backwards(tmp_path, digits, monkeypatch):
     assert {k: again[k] for k in again if "test" in k} == {
         k: whole[k] for k in whole if "test" in k
     }
+
+
+@pytest.mark.parametrize(("leak", "grows"), [(False, False), (True, True)])
+def test_a_leak_would_be_seen(monkeypatch, leak, grows):
+    """The soak of `make soak`, of a moment, with a megabyte and a file a turn lost."""
+    monkeypatch.setattr(soak, "EVERY", 0.01)
+    kept = []
+
+    def work():
+        time.sleep(0.02)
+        if leak:
+            kept.append((np.ones(1 << 17), os.open(os.devnull, os.O_RDONLY)))
+
+    found = soak.soaked(work, 0.02)
+    assert found["open_files"]["after"] - found["open_files"]["before"] == len(kept[1:])
+    assert (found["megabytes_an_hour"]["slope"] > 1000) == grows
+    for _, file in kept:
+        os.close(file)
+
+
+def test_a_slope_and_its_error():
+    hours, megabytes = np.arange(4.0), np.array([1.0, 3.0, 5.0, 7.0])
+    assert soak.slope(hours, megabytes) == (2.0, 0.0)
+    assert soak.slope(hours, np.array([0.0, 1.0, 0.0, 1.0]))[1] > 0.1
 
 
 STRANGE = """
