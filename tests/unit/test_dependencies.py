@@ -1,4 +1,4 @@
-"""What the project depends on: one version each, one hash each, none that is excluded."""
+"""What the project depends on: one version and one hash each, none that is excluded."""
 
 import re
 import tomllib
