@@ -71,7 +71,8 @@ def fuzz(found: dict[str, Any]) -> list[str]:
     return [
         f"{found['inputs']:,} inputs in {found['seconds']:,} s on one core: "
         f"{found['crashes']} failures (`make fuzz`). The readers are driven by "
-        "libFuzzer (atheris), which looks for inputs that reach new code; a failure is anything "
+        "libFuzzer (atheris), which looks for inputs that reach new code; "
+        "a failure is anything "
         "but a `UserError` that names the file, or 20 s without an end. Configurations "
         "come from hypothesis, and may raise a `UserError` alone; questions to the "
         "explorer from schemathesis, to be answered below 500 and with a message.",
