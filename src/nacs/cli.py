@@ -16,7 +16,7 @@ VERBS = {
     "evaluate": "measure a trained run on its test split",
     "predict": "class probabilities for files, as CSV or JSON",
     "prune": "drop modules or edges of a trained run and save the smaller one",
-    "export": "write a trained run as one file for torch.export.load",
+    "export": "write a trained run as one file that runs without nacs",
     "describe": "configuration, parameters, multiply-adds and density",
     "view": "look into a run in the browser",
     "data": "list the data sets known by name",
