@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo check format test shapes bench reproduce docs explorer test-browser
+.PHONY: setup demo check format test shapes package bench reproduce docs explorer test-browser
 
 NATIVE := src/nacs/native
 
@@ -40,6 +40,15 @@ test: setup
 # see through the checks.
 shapes: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -k 'not bad_rivals and not bad_calls and not as_one_graph' --jaxtyping-packages=nacs.attentive,nacs.neuronal,nacs.sequence,nacs.tokenizers,nacs.baselines,beartype.beartype
+
+# The wheel, installed alone into a new environment, runs the README's examples.
+package: setup
+	rm -rf build/package
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w build/package .
+	$(PYTHON) -m venv build/package/venv
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt build/package/nacs-*.whl
+	OMP_NUM_THREADS=1 NACS_PACKAGE=build/package $(BIN)/python -m pytest -q tests/unit/test_package.py
 
 bench: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
