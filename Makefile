@@ -65,4 +65,4 @@ explorer:
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser)
 test-browser: setup
 	@test -n "$(CHROMIUM)" || { echo "needs Chromium: apt-get install chromium"; exit 2; }
-	OMP_NUM_THREADS=1 NACS_BROWSER=$(CHROMIUM) $(BIN)/python -m pytest -q tests/browser
+	OMP_NUM_THREADS=1 NACS_BROWSER=$(CHROMIUM) $(BIN)/python -m pytest -q -n 2 tests/browser

@@ -3,6 +3,7 @@
 torch is imported by the verbs, not here, so that `nacs --help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb, *rest = given
     if verb not in VERBS:
         return _fail(f"there is no verb '{verb}'; verbs: {', '.join(VERBS)}.")
+    # Threads that wait for each other by spinning take a busy machine's time from
+    # whom they wait for; OpenMP reads this once, before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
     try:
         run(rest)
