@@ -29,8 +29,8 @@ def parse(kind: type[Any], arguments: list[str], verb: str, example: str) -> Any
 
 
 def _one_line(complaint: str, verb: str) -> str:
-    """Tyro's framed complaint without its frame."""
-    words = re.sub(r"\x1b\[[0-9;]*m|[─-╿]+", " ", complaint).split()
+    """Tyro's framed complaint without its frame and the title on it."""
+    words = re.sub(r"\x1b\[[0-9;]*m|╭.*?╮|[─-╿]+", " ", complaint).split()
     return f"{' '.join(words)} (see nacs {verb} --help)"
 
 

@@ -278,3 +278,10 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         main([verb, "--help"])
     assert stop.value.code == 0
     assert f"nacs {verb}" in capsys.readouterr().out
+
+
+def test_an_unknown_option_is_named_once(capsys):
+    assert main(["evaluate", "runs/none", "--colour", "red"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("nacs: Unrecognized options: --colour, red")
+    assert told.count("Unrecognized") == 1
