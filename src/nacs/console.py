@@ -29,7 +29,7 @@ def parse(kind: type[Any], arguments: list[str], verb: str, example: str) -> Any
 
 
 def _one_line(complaint: str, verb: str) -> str:
-    """Tyro's framed complaint without its frame, nor the title that is its first line."""
+    """Tyro's framed complaint without its frame and its first line, the title."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", complaint).strip()
     words = re.sub(r"[─-╿]+|-{3,}", " ", plain.partition("\n")[2] or plain).split()
     return f"{' '.join(words)} (see nacs {verb} --help)"
