@@ -4,7 +4,8 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo check format test shapes bench reproduce docs explorer test-browser
+.PHONY: setup demo check format test shapes package bench reproduce docs explorer test-browser \
+	kills fuzz soak hashes audit
 
 NATIVE := src/nacs/native
 
@@ -25,13 +26,13 @@ demo: setup
 	$(BIN)/nacs demo
 
 check: setup
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/basedpyright
 
 format: setup
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks examples
+	$(BIN)/ruff check --fix src tests benchmarks examples
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
@@ -40,6 +41,15 @@ test: setup
 # see through the checks.
 shapes: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -k 'not bad_rivals and not bad_calls and not as_one_graph' --jaxtyping-packages=nacs.attentive,nacs.neuronal,nacs.sequence,nacs.tokenizers,nacs.baselines,beartype.beartype
+
+# The wheel, installed alone into a new environment, runs the README's examples.
+package: setup
+	rm -rf build/package
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w build/package .
+	$(PYTHON) -m venv build/package/venv
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	build/package/venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt build/package/nacs-*.whl
+	OMP_NUM_THREADS=1 NACS_PACKAGE=build/package $(BIN)/python -m pytest -q tests/unit/test_package.py
 
 bench: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -50,6 +60,35 @@ bench: setup
 reproduce: setup
 	$(BIN)/python benchmarks/demo_seeds.py
 	$(BIN)/nacs reproduce all --results docs/results $(if $(DATA),--data $(DATA))
+
+# Twenty kills; a hundred thousand broken inputs; an hour of training and one of serving.
+kills: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kills.py
+	$(BIN)/python benchmarks/reliability.py
+
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --inputs 105000
+	$(BIN)/python benchmarks/reliability.py
+
+MINUTES ?= 60
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+	$(BIN)/python benchmarks/reliability.py
+
+# constraints-hashes.txt for this platform, from what pip would install.
+hashes: setup
+	mkdir -p build
+	$(BIN)/pip install --quiet --disable-pip-version-check --dry-run --ignore-installed \
+		--report build/report.json -c constraints.txt '.[dev]'
+	$(BIN)/python benchmarks/hashes.py build/report.json
+
+# Known vulnerabilities of what is pinned. It needs the network and says so without.
+audit:
+	@test -n "$(PYTHON)" || { echo "nacs needs Python 3.11 or newer"; exit 2; }
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && \
+		build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; } || \
+		{ echo "audit: pip-audit cannot be installed here; nothing was asked"; exit 2; }
+	build/audit/bin/pip-audit --disable-pip --no-deps -r constraints.txt
 
 # Every example is run, then the pages are built into site/, without a warning.
 docs: setup

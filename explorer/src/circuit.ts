@@ -37,6 +37,7 @@ export class Circuit {
   private hovered: number | null = null;
   private pinned: number | null = null;
   private waiting = false;
+  private stale = true;
   private killed = false;
 
   constructor(parent: HTMLElement, private readonly data: Graph, private readonly listeners: Listeners = {}) {
@@ -45,6 +46,7 @@ export class Circuit {
     this.neighbours = Array.from({ length: data.modules + data.readouts }, () => new Map());
     this.fill();
     this.read();
+    this.link();
     this.sigma = new Sigma(this.graph, this.place, {
       allowInvalidContainer: true,
       labelRenderedSizeThreshold: 9,
@@ -60,7 +62,8 @@ export class Circuit {
   }
 
   show(shown: Shown): void {
-    this.shown = shown;
+    this.shown = { ...shown };
+    this.stale = true;
     this.sigma.setSetting("hideEdgesOnMove", shown.edges > FLUID);
     this.redraw();
   }
@@ -143,7 +146,7 @@ export class Circuit {
       const part = (importance[module]! - low) / (high - low || 1);
       this.graph.addNode(module, { x, y, size: 3 + (largest - 3) * Math.sqrt(part), color: this.listeners.tone ? "#999999" : colour(this.data.community[module]!), label: String(module) });
     }
-    edges.p.forEach((p, rank) => this.join(rank, edges.i[rank]!, edges.j[rank]!, p));
+    edges.p.forEach((_, rank) => this.meet(rank));
   }
 
   /** Read-outs after the modules, their edges after the modules' own. */
@@ -153,13 +156,26 @@ export class Circuit {
       const [x, y] = this.data.by_force[modules + out]!;
       this.graph.addNode(modules + out, { x, y, size: 6, type: "square", color: "#999999", label: this.name(modules + out) });
     }
-    heard.forEach(([i, j, p], at) => this.join(edges.p.length + at, i, j, p));
+    heard.forEach((_, at) => this.meet(edges.p.length + at));
   }
 
-  private join(rank: number, i: number, j: number, p: number): void {
-    this.graph.addEdgeWithKey(rank, i, j, { size: 0.5 + 1.5 * p, color: tint(p / (this.data.edges.p[0] || 1)) });
+  private meet(rank: number): void {
+    const [i, j] = this.extremes(rank);
     this.neighbours[i]!.set(j, rank);
     this.neighbours[j]!.set(i, rank);
+  }
+
+  /** Sigma gets the edges that are shown alone: it would draw hidden ones too, unseen. */
+  private link(): void {
+    const { edges, heard } = this.data;
+    this.graph.clearEdges();
+    for (let rank = 0; rank < edges.p.length + heard.length; rank++) {
+      if (!this.drawn(rank)) continue;
+      const p = this.probability(rank);
+      const [i, j] = this.extremes(rank);
+      this.graph.addEdgeWithKey(rank, i, j, { size: 0.5 + 1.5 * p, color: tint(p / (edges.p[0] || 1)) });
+    }
+    this.stale = false;
   }
 
   private probability(rank: number): number {
@@ -241,7 +257,7 @@ export class Circuit {
 
   private edge(rank: number, edge: Record<string, unknown>): Record<string, unknown> {
     const [i, j] = this.extremes(rank);
-    if (!this.drawn(rank) || this.gone(i) || this.gone(j)) return { ...edge, hidden: true };
+    if (this.gone(i) || this.gone(j)) return { ...edge, hidden: true };
     const toned = this.listeners.tone && rank < this.data.edges.p.length;
     if (toned) edge = { ...edge, color: this.listeners.tone!(rank), size: 2.5 };
     const looked = this.looked();
@@ -256,7 +272,9 @@ export class Circuit {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      if (!this.killed) this.sigma.refresh({ skipIndexation: true });
+      if (this.killed) return;
+      if (this.stale) this.link();
+      this.sigma.refresh({ skipIndexation: true });
     });
   }
 }

@@ -1,9 +1,11 @@
 /** Colours that colour-blind readers tell apart, and the switch of dark and light. */
 
-/** Okabe and Ito's palette without black, which a dark page swallows. */
+/** Okabe and Ito's palette without black, which a dark page swallows; Tol's wine, and grey. */
 export const PALETTE = [
-  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999",
+  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#F0E442", "#7B6CC4", "#999999",
 ] as const;
+
+export const GREY = PALETTE.length - 1;
 
 export function colour(index: number): string {
   return PALETTE[Math.min(index, PALETTE.length - 1)] ?? "#999999";

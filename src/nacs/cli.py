@@ -3,10 +3,12 @@
 torch is imported by the verbs, not here, so that `nacs --help` is quick.
 """
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from nacs.errors import UserError
 
@@ -14,10 +16,11 @@ __all__ = ["main"]
 
 VERBS = {
     "train": "train a model on a data set and leave a run folder",
+    "tune": "search for the settings of a model by its validation figures",
     "evaluate": "measure a trained run on its test split",
     "predict": "class probabilities for files, as CSV or JSON",
     "prune": "drop modules or edges of a trained run and save the smaller one",
-    "export": "write a trained run as one file for torch.export.load",
+    "export": "write a trained run as one file that runs without nacs",
     "describe": "configuration, parameters, multiply-adds and density",
     "view": "look into a run in the browser",
     "data": "list the data sets known by name",
@@ -61,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # whom they wait for; OpenMP reads this once, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
+    codecs.register_error("nacs", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="nacs")
     try:
         run(rest)
     except UserError as error:
@@ -71,6 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the last finished epoch is in the run folder.")
     return 0
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What the locale has no letters for: a file's name as it was, or its numbers."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _fail(message: str) -> int:

@@ -1,6 +1,6 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The exceptions whose message is meant for the person at the keyboard."""
 
-__all__ = ["UserError"]
+__all__ = ["DivergenceError", "UserError"]
 
 
 class UserError(ValueError):
@@ -8,3 +8,7 @@ class UserError(ValueError):
 
     The message is one line: what was expected, what came, what would work.
     """
+
+
+class DivergenceError(UserError):
+    """The loss of a training is no longer finite; a search goes on without it."""

@@ -7,8 +7,13 @@ by `torch.export.load`, in Python or C++.
 """
 
 import json
+import logging
+import os
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -21,7 +26,7 @@ from nacs.errors import UserError
 from nacs.frozen import freeze
 from nacs.runs import written
 
-__all__ = ["example", "export", "save_program"]
+__all__ = ["example", "export", "quiet", "save_program"]
 
 TOLERANCE = 1e-4
 """Largest difference between the program's answers and the model's, in deviations of
@@ -58,6 +63,12 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
             the model's.
     """
     inputs = example(facts)
+    if getattr(model, "context_tokenizer", None) is not None:
+        raise UserError(
+            "a circuit that is written from a context of its own is another with every "
+            "context, so it has no program; freeze it for one, in Python: "
+            "export(nacs.freeze(model, context, packed=False), facts)."
+        )
     wanted = model(*inputs).detach()
     open_circuit = isinstance(model, AttentiveCircuit) and (
         model.config.generator != "unconditional" or model.config.evaluation == "sample"
@@ -69,8 +80,7 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
     if len(inputs) == 2:
         dynamic = ({0: batch, 1: length}, {0: batch, 1: length})
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own, about its cells' weights
+        with torch.no_grad(), quiet():
             program = torch.export.export(model, inputs, dynamic_shapes=dynamic)
     except Exception as error:  # torch raises a dozen kinds
         first = str(error).partition("\n")[0]
@@ -88,6 +98,24 @@ def export(model: nn.Module, facts: DataFacts) -> ExportedProgram:
     return program
 
 
+@contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Nothing of what exporters print, warn of and log, for their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def save_program(path: Path, program: ExportedProgram, facts: DataFacts) -> None:
     """Write a program and how its inputs are scaled, in one step.
 
@@ -95,6 +123,8 @@ def save_program(path: Path, program: ExportedProgram, facts: DataFacts) -> None
         UserError: If the disk is full or the folder cannot be written.
     """
     told = {"facts.json": json.dumps(asdict(facts))}
-    with written(path) as beside, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that share their memory
-        torch.export.save(program, beside, extra_files=told)
+    held = BytesIO()  # because torch ends the process where it finds the disk full
+    with quiet():
+        torch.export.save(program, held, extra_files=told)
+    with written(path) as beside:
+        beside.write_bytes(held.getbuffer())

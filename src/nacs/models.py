@@ -1,10 +1,10 @@
 """Every model by name: its configuration and how it is built."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -128,32 +128,60 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
+        named = ", ".join(map(repr, unknown))
         raise UserError(
-            f"{kind.__name__} has no field {', '.join(map(repr, unknown))}; "
-            f"fields: {', '.join(hints)}."
+            f"{kind.__name__} has no field {named:.200}; fields: {', '.join(hints)}."
         )
     made = {name: _coerce(hints[name], value, name) for name, value in values.items()}
     try:
         return kind(**made)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(str(error)) from error
 
 
 def _coerce(hint: Any, value: Any, name: str) -> Any:
     options = get_args(hint) or (hint,)
+    if get_origin(hint) is Literal:
+        if value not in options:
+            raise UserError(
+                f"`{name}` must be one of {', '.join(map(str, options))}, got "
+                f"{value!r:.80}."
+            )
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return _tuple(options, value, name)
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(value, dict):
             assert isinstance(option, type)
             return config_from_json(option, value)
     if isinstance(value, list):
-        return tuple(value)
+        several = next((each for each in options if get_origin(each) is tuple), None)
+        return _tuple(get_args(several), value, name) if several else tuple(value)
     plain = {each for each in options if each in (int, float, str, bool)}
     if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if plain and value is not None and type(value) not in plain:
-        wanted = " or ".join(sorted(each.__name__ for each in plain))
-        raise UserError(f"`{name}` must be {wanted}, got {value!r}.")
+        return _real(value, name)
+    known = plain | {each for each in options if each is type(None)}
+    known |= {dict for each in options if dataclasses.is_dataclass(each)}
+    if known and type(value) not in known:
+        wanted = " or ".join(sorted(each.__name__ for each in known))
+        raise UserError(f"`{name}` must be {wanted}, got {value!r:.80}.")
     return value
+
+
+def _real(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"`{name}` is too large, got {str(value)[:20]}...") from error
+
+
+def _tuple(kinds: tuple[Any, ...], values: Sequence[Any], name: str) -> tuple[Any, ...]:
+    """A tuple of as many values, and of those types, as its annotation says."""
+    if Ellipsis in kinds:
+        kinds = kinds[:1] * len(values)
+    if len(kinds) != len(values):
+        raise UserError(f"`{name}` must have {len(kinds)} values, got {len(values)}.")
+    return tuple(_coerce(k, v, name) for k, v in zip(kinds, values, strict=True))
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ finds the old one or the new one and nothing in between. Nothing is ever pickled
 import json
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
@@ -28,9 +29,12 @@ from torch import Tensor, nn
 from nacs.data.base import DataFacts, Dataset
 from nacs.errors import UserError
 from nacs.models import config_from_json, lookup
+from nacs.sized import sized
 
 __all__ = [
     "claim",
+    "completed",
+    "curve_board",
     "describe_run",
     "facts_of",
     "load_run",
@@ -47,11 +51,16 @@ __all__ = [
 ]
 
 
+LARGEST_TEXT = 1 << 27
+"""Bytes of a JSON file of a run."""
+
+
 @contextmanager
 def written(path: Path) -> Generator[Path, None, None]:
     """A temporary place that becomes `path` once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    # A name that no link can lie in wait under, and no other process has.
+    beside = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
         yield beside
         with beside.open("rb") as file:
@@ -93,11 +102,35 @@ def write_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
-    """Rows of the first epochs, or all; none where there is no file yet."""
+    """Rows of the first epochs, or all; none where there is no file yet.
+
+    Raises:
+        UserError: If a row is no JSON object.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines[:epochs]]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(_text(path).splitlines()[:epochs], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: row {number}: no JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: row {number}: expected a JSON object.")
+        rows.append(row)
+    return rows
+
+
+def _text(path: Path) -> str:
+    """The text of a small file."""
+    if (size := path.stat().st_size) > LARGEST_TEXT:
+        raise UserError(
+            f"{path}: expected at most {LARGEST_TEXT:,} bytes, got {size:,}."
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no readable text ({error}).") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -107,12 +140,14 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: If it is missing or no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_text(path))
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: no such file; is this the folder of a run?"
         ) from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: no readable JSON ({error}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(values).__name__}.")
@@ -137,7 +172,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such file; is this the folder of a run?")
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: a broken checkpoint ({error}).") from error
 
 
@@ -158,11 +193,15 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already holds something; give another --out.")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
         beside.mkdir(parents=True)
         yield beside
         beside.replace(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: could not be written ({error.strerror or error})."
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -170,44 +209,63 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
 def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained model of a run folder, in evaluation mode, and its `config.json`.
 
+    A folder of `save_pretrained` will do; weights keep the type they were saved in.
+
     Raises:
         UserError: If the folder is none of a run, or its files do not fit.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the folder of a run.")
     config = read_json(folder / "config.json")
-    try:
-        name, sizes = config["model"], config["sizes"]
-    except KeyError as error:
-        raise UserError(f"{folder / 'config.json'}: {error} is missing.") from error
-    row = lookup(name)
-    state = load_tensors(folder / "checkpoint" / "model.safetensors")
-    model = row.build(config_from_json(row.config, sizes))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1:2]
+    name, sizes = config.get("model"), config.get("sizes")
+    if not isinstance(name, str) or not isinstance(sizes, dict):
         raise UserError(
-            f"{folder}: the checkpoint does not fit its config.json "
-            f"({' '.join(first).strip()})"
-        ) from error
+            f"{folder / 'config.json'}: expected the name of a `model` and its `sizes`."
+        )
+    alone = folder / "model.safetensors"  # as the Hub has it
+    inside = folder / "checkpoint" / "model.safetensors"
+    state = load_tensors(alone if alone.exists() else inside)
+    try:
+        row = lookup(name)
+        model = sized(row.build, config_from_json(row.config, sizes), state)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
+    # Copied to where memory is aligned, or sums round otherwise than in training.
+    model.load_state_dict({k: v.clone() for k, v in state.items()}, assign=True)
     return model.eval(), config
 
 
 @contextmanager
 def claim(folder: Path) -> Generator[None, None, None]:
-    """Hold a run folder for this process; a second run in it is refused."""
+    """Hold a run folder for this process; a second run in it is refused.
+
+    The lock goes with its process, however that ends. What a killed process left half
+    written is removed.
+
+    Raises:
+        UserError: If another process holds it, or a link would lead out of it.
+    """
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    for name in (".lock", "checkpoint", "tensorboard"):
+        if (folder / name).is_symlink():
+            raise UserError(f"{folder / name}: expected no link; remove it.")
+    with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
+            file.seek(0)
             raise UserError(
-                f"{folder}: another run is using this folder; wait for it or give "
-                "another --out."
+                f"{folder}: another run is using this folder (process "
+                f"{file.read(20) or 'unknown'}); wait for it or give another --out."
             ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for place in (folder, folder / "checkpoint"):
+            for left in place.glob(f".{'[0-9a-f]' * 16}.*"):
+                left.unlink(missing_ok=True)
         yield
 
 
@@ -255,6 +313,13 @@ def describe_run(
     }
 
 
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config.json, with defaults of sizes that are newer than it is."""
+    row = lookup(str(config.get("model")))
+    sizes = asdict(config_from_json(row.config, config.get("sizes", {})))
+    return {**config, "sizes": json.loads(json.dumps(sizes))}
+
+
 def facts_of(config: Mapping[str, Any]) -> DataFacts:
     """How a run's data was read, from its `config.json`.
 
@@ -266,4 +331,22 @@ def facts_of(config: Mapping[str, Any]) -> DataFacts:
         raise UserError(
             "config.json: expected an object `data`; is it of this version?"
         )
-    return config_from_json(DataFacts, facts)
+    try:
+        return config_from_json(DataFacts, facts)
+    except UserError as error:
+        raise UserError(f"config.json: {error}") from error
+
+
+def curve_board(out: Path, epoch: int) -> Any:
+    """A writer for TensorBoard that goes on after this epoch.
+
+    Raises:
+        UserError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "`tensorboard` is not installed: pip install 'nacs[logging]'."
+        ) from error
+    return SummaryWriter(out / "tensorboard", purge_step=epoch + 1)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nacs.hub import HubModel
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 
 __all__ = ["Pooling", "SequenceConfig", "SequenceModel", "SequenceState", "check_sizes"]
@@ -110,7 +111,7 @@ class Block(nn.Module):
         return token + self.ffn(token), state
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(HubModel):
     """Tokens, blocks, pooling and a linear head.
 
     Args:

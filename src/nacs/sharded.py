@@ -7,16 +7,43 @@ of the summed gradients; what is here is the way in and the way out.
 """
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.distributed import DistError
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from nacs.errors import UserError
 
-__all__ = ["check_sharding", "parts", "shard", "whole"]
+__all__ = ["check_sharding", "partners", "parts", "shard", "whole"]
+
+
+@contextmanager
+def partners(accelerator: Accelerator, out: Path) -> Generator[None, None, None]:
+    """Say in one line that another process of a run has ended, sharded or not.
+
+    Args:
+        accelerator: Of the run.
+        out: Run folder, which the message names.
+
+    Raises:
+        UserError: In place of what the lost talk with that process raises.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, DistError) or "gloo" in str(error)
+        if accelerator.num_processes == 1 or not lost:
+            raise
+        raise UserError(
+            f"{out}: another process of this run has ended; start all of them again, "
+            "and they go on from the last finished epoch."
+        ) from error
 
 
 def check_sharding(

@@ -57,10 +57,9 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
     if dataset.kind == "image":
         channels, height, width = dataset.shape
         if like.kind in {"conv", "patches"}:
-            fit = replace(like, channels=channels, size=(height, width))
-            step = fit.patch * (2 ** (fit.stages - 1) if fit.kind == "conv" else 1)
+            step = like.patch * (2 ** (like.stages - 1) if like.kind == "conv" else 1)
             if height % step == 0 and width % step == 0:
-                return fit
+                return replace(like, channels=channels, size=(height, width))
         side = next((p for p in (4, 2, 3, 5, 7) if not (height % p or width % p)), 1)
         return TokenizerConfig(
             kind="patches",

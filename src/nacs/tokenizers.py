@@ -55,6 +55,9 @@ class TokenizerConfig:
     stages: int = 2
     """Stages of the convolutional stem; each after the first halves the grid."""
 
+    blocks: tuple[int, ...] = ()
+    """ConvNeXt blocks of every stage of the stem; (): one in each but the last."""
+
     positions: int = 64
     """Width of the learned positions that are concatenated to an image's tokens."""
 
@@ -77,6 +80,11 @@ class TokenizerConfig:
                 raise ValueError(
                     f"`size` must be a multiple of {step} pixels for these patches "
                     f"and stages, got {self.size[0]} × {self.size[1]}."
+                )
+            if self.blocks and len(self.blocks) != self.stages:
+                raise ValueError(
+                    f"`blocks` must have a number a stage, got {self.blocks} for "
+                    f"{self.stages} stages."
                 )
             if not 0 <= self.positions < self.width:
                 raise ValueError(
@@ -160,17 +168,14 @@ class ConvStem(nn.Module):
     no norm after it, and the last stage no block unless it is the only one.
 
     Args:
-        config: Uses channels, size, patch, stages, positions and width.
-        blocks: ConvNeXt blocks per stage; None: one in each but the last.
+        config: Uses channels, size, patch, stages, blocks, positions and width.
     """
 
-    def __init__(
-        self, config: TokenizerConfig, blocks: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
         stages = config.stages
-        blocks = blocks or (1,) * max(1, stages - 1) + (0,) * (stages > 1)
+        blocks = config.blocks or (1,) * max(1, stages - 1) + (0,) * (stages > 1)
         top = config.width - config.positions
         widths = [top // 2 ** (stages - 1 - stage) for stage in range(stages)]
         layers: list[nn.Module] = []

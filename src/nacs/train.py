@@ -12,7 +12,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from nacs.augment import augmented
 from nacs.data.base import Batch, Dataset
-from nacs.errors import UserError
+from nacs.data.stored import Stored
+from nacs.errors import DivergenceError, UserError
 from nacs.evaluation import evaluate, moved
 from nacs.graph import graph_figures
 from nacs.models import lookup
@@ -35,6 +36,8 @@ from nacs.optim import learning_rate, parameter_groups, repeated_augmentation
 from nacs.recipe import TrainConfig
 from nacs.runs import (
     claim,
+    completed,
+    curve_board,
     describe_run,
     load_tensors,
     provenance,
@@ -45,7 +48,7 @@ from nacs.runs import (
     write_json,
     write_metrics,
 )
-from nacs.sharded import check_sharding, parts, shard, whole
+from nacs.sharded import check_sharding, partners, parts, shard, whole
 
 __all__ = ["TrainConfig", "compile_parts", "train"]
 
@@ -54,7 +57,13 @@ LOOK = 50
 
 
 def train(
-    name: str, sizes: Any, dataset: Dataset, config: TrainConfig, out: Path
+    name: str,
+    sizes: Any,
+    dataset: Dataset,
+    config: TrainConfig,
+    out: Path,
+    *,
+    report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, or go on with a run that was interrupted, and test it once.
 
@@ -64,18 +73,22 @@ def train(
         dataset: The splits; the test split is used once, at the end.
         config: How it is trained.
         out: Run folder.
+        report: For a search: is told the figures of every epoch once they are saved,
+            and may raise to stop there. The test split is then left alone, and the
+            final figures are of the validation split.
 
     Returns:
         What `result.json` holds.
 
     Raises:
         UserError: If the folder is in use or belongs to another run, if the loss is
-            not finite, or if the disk is full.
+            not finite, if the disk is full, or if another process of the run ends.
     """
     accelerator = Accelerator()
     check_sharding(accelerator, ema=config.ema, compiles=config.compile)
-    with claim(out) if accelerator.is_main_process else nullcontext():
-        return _Run(accelerator, name, sizes, dataset, config, out).finish()
+    own = claim(out) if accelerator.is_main_process else nullcontext()
+    with own, partners(accelerator, out):
+        return _Run(accelerator, name, sizes, dataset, config, out).finish(report)
 
 
 class _Run:
@@ -121,25 +134,30 @@ class _Run:
             if accelerator.is_fsdp2
             else accelerator.prepare_model(self.bare)
         )
-        main = accelerator.is_main_process
-        self.board = _board(out, self.epoch) if config.tensorboard and main else None
+        shown = config.tensorboard and accelerator.is_main_process
+        self.board = curve_board(out, self.epoch) if shown else None
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, report: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
         """All remaining epochs, then the test."""
         config = self.config
         main = self.accelerator.is_main_process
-        with Progress(console=Console(stderr=True), disable=not main) as progress:
+        quiet = not main or report is not None
+        with Progress(console=Console(stderr=True), disable=quiet) as progress:
             bar = progress.add_task("training", total=config.epochs)
             progress.update(bar, completed=self.epoch)
             while self.epoch < config.epochs and not self.done:
                 row = self._one_epoch()
                 shown = f"loss {row['loss']:.3f}  validation {row['val_loss']:.3f}"
                 progress.update(bar, advance=1, description=shown)
+                if report is not None:
+                    report(row)
         weights = self._weights()
         self.kept.load_state_dict(parts(weights, self.kept.state_dict()))
         with torch.compiler.set_stance("force_eager"):
-            result = evaluate(self.kept, self.dataset.test, batch=config.batch)
-        result = {f"test_{key}": value for key, value in result.items()}
+            part = "test" if report is None else "val"
+            split = getattr(self.dataset, part)
+            result = evaluate(self.kept, split, batch=config.batch)
+        result = {f"{part}_{key}": value for key, value in result.items()}
         result |= {"epochs": self.epoch, "seconds": self.seconds, "seed": config.seed}
         result |= {"best_val_loss": self.best, **provenance()}
         if main:
@@ -167,10 +185,12 @@ class _Run:
             if step % LOOK == LOOK - 1:
                 self._look(losses)
         self._look(losses)
-        self.epoch += 1
         self.seconds += time.perf_counter() - start
         with torch.compiler.set_stance("force_eager"):
             val = evaluate(self.kept, self.dataset.val, batch=config.batch)
+        if not math.isfinite(val["loss"]):  # after the last batch, whose loss was fine
+            raise self._broken(f"validation loss is {val['loss']}", steps)
+        self.epoch += 1
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
         row = {"epoch": self.epoch, "loss": loss.item()}
         row |= {f"val_{key}": value for key, value in val.items()}
@@ -210,6 +230,10 @@ class _Run:
         seed = config.seed * 7919 + self.epoch
         if config.repeats > 1:
             return repeated_augmentation(count, epoch=seed, repeats=config.repeats)
+        inputs = self.dataset.train.inputs
+        if isinstance(inputs, Stored):
+            world = self.accelerator.num_processes
+            return torch.from_numpy(inputs.order(seed, world))
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
     def _look(self, losses: list[Tensor]) -> None:
@@ -218,12 +242,14 @@ class _Run:
         broken = (~torch.isfinite(values)).nonzero()
         if len(broken):
             step = int(broken[0])
-            raise UserError(
-                f"the loss is {values[step].item()} in epoch {self.epoch + 1}, batch "
-                f"{step + 1}; the checkpoint of epoch {self.epoch} is kept in "
-                f"{self.out}. Check the data for huge values or lower the learning "
-                f"rate ({self.config.learning_rate})."
-            )
+            raise self._broken(f"loss is {values[step].item()}", step + 1)
+
+    def _broken(self, what: str, batch: int) -> DivergenceError:
+        return DivergenceError(
+            f"the {what} in epoch {self.epoch + 1}, batch {batch}; the checkpoint of "
+            f"epoch {self.epoch} is kept in {self.out}. Check the data for huge values "
+            f"or lower the learning rate ({self.config.learning_rate})."
+        )
 
     def _step(
         self, batch: Batch, weight: float, rate: float, *, rematch: bool
@@ -284,13 +310,16 @@ class _Run:
     def _save(
         self, row: dict[str, Any], state: dict[str, Tensor], weights: dict[str, Tensor]
     ) -> None:
-        """Everything to go on from, in one file; the metrics follow it."""
+        """Everything to go on from, in one file, after its row of figures.
+
+        A run killed in between repeats the epoch and its row.
+        """
         metrics = self.out / "metrics.jsonl"
         rows = [*read_metrics(metrics, self.epoch - 1), row]
         write_json(self.out / "config.json", self.described)
+        write_metrics(metrics, rows)
         save_tensors(self.out / "checkpoint" / "training.safetensors", state)
         save_run(self.out, self.described, weights)
-        write_metrics(metrics, rows)
         if self.board is not None:
             for name, value in row.items():
                 self.board.add_scalar(name, value, self.epoch)
@@ -302,13 +331,23 @@ class _Run:
         path = kept / "training.safetensors"
         if not any(kept.glob("*.safetensors")):
             return False
-        before = read_json(self.out / "config.json")
+        before = completed(read_json(self.out / "config.json"))
         if before != json.loads(json.dumps(self.described)):
             raise UserError(
                 f"{self.out}: holds a run with another configuration; give another "
                 "--out, or remove that folder."
             )
-        state = load_tensors(path)
+        try:
+            self._restore(load_tensors(path))
+        except (RuntimeError, KeyError, ValueError, IndexError) as error:
+            what = str(error).partition("\n")[0]
+            raise UserError(
+                f"{path}: not of this run ({what}); give another --out."
+            ) from error
+        return True
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        """Take everything from what `_state` left."""
         self.bare.load_state_dict(_part(state, "model."))
         if self.kept is not self.bare:
             self.kept.load_state_dict(_part(state, "kept."))
@@ -326,7 +365,6 @@ class _Run:
         self.epoch, self.stale, done = state["progress"].tolist()
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
-        return True
 
 
 def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
@@ -343,17 +381,6 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
     shapes.use_duck_shape = False
     for part in getattr(model, "propagators", [model]):
         part.compile(dynamic=True, backend=backend)
-
-
-def _board(out: Path, epoch: int) -> Any:
-    """A writer for TensorBoard that goes on after this epoch."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError(
-            "`tensorboard` is not installed: pip install 'nacs[logging]'."
-        ) from error
-    return SummaryWriter(out / "tensorboard", purge_step=epoch + 1)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

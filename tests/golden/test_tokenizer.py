@@ -33,9 +33,10 @@ def test_tokenizer(name, stages, blocks):
         width=case["X"].shape[-1],
         size=tuple(case["image"].shape[-2:]),
         stages=stages,
+        blocks=blocks,
         positions=len(positions),
     )
-    stem = ConvStem(config, blocks)
+    stem = ConvStem(config)
     fill(stem.positions, positions)
     inner = {"depthwise": "dwconv", "norm": "norm"}
     inner |= {"expand": "pwconv1", "contract": "pwconv2"}

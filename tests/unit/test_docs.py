@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import reliability
 import rivals_page
 import summary
 from nacs.experiments.page import page
@@ -63,6 +64,14 @@ def test_pictures_of_the_readme_are_there():
 
 def test_the_page_of_rivals_is_that_of_the_results():
     assert rivals_page.page() == rivals_page.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_of_reliability_is_that_of_the_results():
+    assert reliability.page() == reliability.PAGE.read_text(encoding="utf-8")
+    kills, fuzz = reliability.read("kills"), reliability.read("fuzz")
+    assert kills["same"] == len(kills["kills"]) == 20
+    assert fuzz["inputs"] >= 100_000
+    assert fuzz["crashes"] == 0
 
 
 def test_the_page_of_benchmarks_is_that_of_the_results():

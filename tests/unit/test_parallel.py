@@ -38,12 +38,14 @@ print(state.process_index + 1, "of", state.num_processes)
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    # `accelerate launch --cpu` starts one process without MPI; torchrun starts two.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # With --cpu it would start one process only, unless there is MPI.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch += ["--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", "0"]
     usual = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
     usual |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    for count in ("1", "2"):
-        command = [*launch, "--nproc-per-node", count, str(program)]
+    for count, start in (("1", [sys.executable]), ("2", launch)):
+        command = [*start, str(program)]
         done = subprocess.run(
             [*command, str(tmp_path / count)],
             capture_output=True,

@@ -70,9 +70,12 @@ except Killed:
 
 def launch(program, processes, *given):
     """What the program prints, run by that many processes."""
-    # `accelerate launch --cpu` starts one process without MPI; torchrun starts two.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), str(program), *map(str, given)]
+    # With --cpu it would start one process only, unless there is MPI.
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    start += ["--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no"]
+    start += ["--dynamo_backend", "no", "--main_process_port", "0"]
+    command = start if processes == 2 else [sys.executable]
+    command = [*command, str(program), *map(str, given)]
     usual = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
     usual |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -356,7 +356,7 @@ def test_no_room_for_a_checkpoint_leaves_nothing_half_written(tmp_path, digits):
     assert "could not be written" in told[0]
     assert "Traceback" not in done.stderr
     left = {path.name for path in out.rglob("*") if path.is_file()}
-    assert left <= {".lock", "config.json"}
+    assert left <= {".lock", "config.json", "metrics.jsonl"}
 
     run(tmp_path / "run", digits, replace(CONFIG, epochs=1))
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -17,7 +17,15 @@ from nacs.data.unlabelled import read_unlabelled
 from nacs.evaluation import evaluate, predict
 from nacs.graph import graph_figures
 from nacs.recipe import TrainConfig
-from nacs.runs import facts_of, load_run, load_tensors, read_metrics
+from nacs.runs import (
+    facts_of,
+    load_run,
+    load_tensors,
+    read_json,
+    read_metrics,
+    write_json,
+)
+from nacs.tasks import fitted
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 from nacs.train import train
 
@@ -180,3 +188,21 @@ def test_numbers_are_learned_on_their_own_scale(tmp_path):
     split = read_unlabelled([tmp_path / "x.npz"], facts_of(described))
     found = predict(model, split).squeeze(-1).numpy()
     assert np.abs(found - y).mean() < spread
+
+
+def test_a_run_of_before_a_new_size_goes_on(tmp_path, digits):
+    """Its config.json lacks the field, whose default it was trained with."""
+    before = trained(tmp_path, digits)
+    config = read_json(tmp_path / "config.json")
+    del config["sizes"]["tokenizer"]["blocks"]
+    write_json(tmp_path / "config.json", config)
+    after = trained(tmp_path, digits)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("preset", [presets.small(), presets.tiny(), presets.demo()])
+def test_patches_take_the_place_of_a_stem_that_does_not_fit(preset, digits):
+    odd = digits.train.inputs[:, :, :7, :7]
+    wanted = fitted(preset, replace(digits, train=replace(digits.train, inputs=odd)))
+    assert (wanted.tokenizer.kind, wanted.tokenizer.size) == ("patches", (7, 7))
+    assert wanted.tokenizer.width == preset.tokenizer.width

@@ -2,7 +2,7 @@
 
 import { scatter } from "../chart";
 import { Circuit } from "../circuit";
-import { colour } from "../colours";
+import { colour, GREY } from "../colours";
 import { choice, complaint, element, numberField, percent, slider } from "../dom";
 import { csv, framed } from "../figure";
 import type { Source } from "../source";
@@ -70,7 +70,7 @@ function atlas(found: Circuits, source: Source, open: (index: number) => void): 
 function compare(place: HTMLElement, shown: Record<Side, number>, left: Graph, right: Graph): () => void {
   const both = union(left, right);
   let least = 0.5;
-  const tone = (rank: number): string => colour(both.first[rank]! < least ? 1 : both.second[rank]! < least ? 0 : 6);
+  const tone = (rank: number): string => colour(both.first[rank]! < least ? 1 : both.second[rank]! < least ? 0 : GREY);
   const moved = { ...right, by_force: left.by_force, community: left.community };
   const pictures = [0, 1, 2].map(() => element("div", { class: "frame small" }));
   const circuits = [new Circuit(pictures[0]!, left), new Circuit(pictures[1]!, moved), new Circuit(pictures[2]!, both.graph, { tone })];
@@ -119,7 +119,7 @@ function above(graph: Graph, least: number): number {
 function legend({ first, second }: Union, least: number): HTMLElement[] {
   const count = (fits: (a: boolean, b: boolean) => boolean): number => first.filter((p, rank) => fits(p >= least, second[rank]! >= least)).length;
   const rows: [number, number, string][] = [
-    [0, count((a, b) => a && !b), "only left"], [1, count((a, b) => b && !a), "only right"], [6, count((a, b) => a && b), "in both"],
+    [0, count((a, b) => a && !b), "only left"], [1, count((a, b) => b && !a), "only right"], [GREY, count((a, b) => a && b), "in both"],
   ];
   return rows.map(([tone, links, what]) => {
     const swatch = element("i");

@@ -4,6 +4,7 @@ from nacs.attentive.attention import SKMDPA
 from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.config import AttentiveConfig
 from nacs.attentive.frozen import freeze
+from nacs.attentive.links import Links
 from nacs.attentive.model import AttentiveCircuit
 from nacs.attentive.modulated import ModFC, ModFFN
 from nacs.attentive.surgery import drop_modules, eliminate_edges
@@ -13,6 +14,7 @@ __all__ = [
     "AttentiveCircuit",
     "AttentiveConfig",
     "CircuitDesign",
+    "Links",
     "ModFC",
     "ModFFN",
     "Modules",

@@ -6,6 +6,7 @@ References:
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,13 +17,15 @@ from nacs.attentive.gated import gated_attention
 from nacs.attentive.links import Links
 from nacs.attentive.modulated import LayerScale, ModFC
 from nacs.attentive.sparse import (
-    BlockMask,
     EdgeList,
     block_attention,
     edge_attention,
     listed,
     skipped_blocks,
 )
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 __all__ = ["SKMDPA", "attention_weights", "merge_heads", "split_heads"]
 

@@ -13,6 +13,7 @@ References:
     the gradient of the mask is added. https://arxiv.org/abs/2205.14135
 """
 
+import math
 from itertools import product
 from typing import Any
 
@@ -20,6 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nacs.native.parts import transformed
 
 __all__ = ["gated_attention"]
 
@@ -38,7 +42,8 @@ def gated_attention(
     """Attention with log K added to the logits of every head.
 
     A receiver whose log K is −∞ everywhere gets zeros. Without a gradient of log K, or
-    on another device than the processor, or in half precision, it is torch's own.
+    on another device than the processor, or in half precision, it is torch's own; under
+    `torch.func`, which cannot see whose gradient is asked for, torch's plain one.
 
     Args:
         queries: q.
@@ -49,13 +54,20 @@ def gated_attention(
     if log_kernel is None:
         return F.scaled_dot_product_attention(queries, keys, values)
     flat = log_kernel.ndim == 2
-    half = queries.dtype in HALF
-    if queries.device.type == "cpu" and not half and log_kernel.requires_grad:
+    # One mask for all heads; the fused kernel wants two axes or four.
+    mask = (log_kernel if flat else log_kernel.unsqueeze(-3)).to(queries.dtype)
+    if torch.compiler.is_exporting():  # elsewhere a row of −∞ alone may become NaN
+        dead = (mask == -math.inf).all(-1, keepdim=True)
+        mask = mask.masked_fill(dead, 0)
+        heard = F.scaled_dot_product_attention(queries, keys, values, mask)
+        return heard.masked_fill(dead, 0)
+    if transformed():
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(queries, keys, values, mask)
+    suits = queries.device.type == "cpu" and queries.dtype not in HALF
+    if suits and queries.ndim == 4 and log_kernel.requires_grad:
         masks = log_kernel.unsqueeze(0) if flat else log_kernel
         return _gated(queries, keys, values, masks)[0]
-    # One mask for all heads; the fused kernel wants two axes or four.
-    mask = log_kernel if flat else log_kernel.unsqueeze(-3)
-    mask = mask.to(queries.dtype)
     return F.scaled_dot_product_attention(queries, keys, values, mask)
 
 

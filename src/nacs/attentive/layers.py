@@ -112,6 +112,8 @@ class ReadInAttention(nn.Module):
         """Compare the multiply-adds of the two forms, unless one was asked for."""
         if self.form != "auto":
             return self.form == "plain"
+        if torch.compiler.is_exporting():  # a program of any length has one form
+            return False
         count, width = tokens.shape[-2:]
         receivers, wide = modules.states.shape[-2], self.heads * self.head_width
         shared = self.key.code_to_scale is None

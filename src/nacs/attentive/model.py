@@ -31,12 +31,13 @@ from nacs.attentive.priors import (
     sample_graph,
 )
 from nacs.attentive.sparse import listed
+from nacs.hub import HubModel
 from nacs.tokenizers import build_tokenizer
 
 __all__ = ["AttentiveCircuit", "heard_edges"]
 
 
-class AttentiveCircuit(nn.Module):
+class AttentiveCircuit(HubModel):
     """A Neural Attentive Circuit: generator and executor.
 
     Args:

@@ -11,19 +11,17 @@ References:
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.attention.flex_attention import (
-    BlockMask,
-    create_block_mask,
-    flex_attention,
-)
 
 from nacs.native.edges import edges as compiled
 from nacs.native.parts import usable
+
+if TYPE_CHECKING:  # otherwise where it is used: it takes as long to import as torch
+    import torch.nn.attention.flex_attention
 
 __all__ = [
     "DENSEST",
@@ -139,7 +137,9 @@ FULLEST = 0.5
 """Share of the blocks with an edge from which on none are skipped. Not measured."""
 
 
-def skipped_blocks(mask: Bool[Tensor, "receivers senders"]) -> BlockMask | None:
+def skipped_blocks(
+    mask: Bool[Tensor, "receivers senders"],
+) -> "torch.nn.attention.flex_attention.BlockMask | None":
     """The blocks of pairs without an edge, where skipping them may pay, else None.
 
     That is on a GPU, for a graph that leaves half of the blocks of 128 × 128 pairs
@@ -147,6 +147,8 @@ def skipped_blocks(mask: Bool[Tensor, "receivers senders"]) -> BlockMask | None:
     """
     if mask.device.type not in BLOCK_DEVICES or mask.ndim != 2:
         return None
+    from torch.nn.attention.flex_attention import create_block_mask
+
     blocks = create_block_mask(
         lambda _batch, _head, i, j: mask[i, j],
         None,
@@ -162,7 +164,7 @@ def block_attention(
     keys: Float[Tensor, "batch heads senders head_width"],
     values: Float[Tensor, "batch heads senders head_width"],
     log_kernel: Float[Tensor, "receivers senders"],
-    blocks: BlockMask,
+    blocks: "torch.nn.attention.flex_attention.BlockMask",
 ) -> Float[Tensor, "batch heads receivers head_width"]:
     """The same from a whole matrix of log K, block by block, by FlexAttention.
 
@@ -173,6 +175,7 @@ def block_attention(
         log_kernel: Added to the logits, −∞ where there is no edge.
         blocks: From `skipped_blocks`.
     """
+    from torch.nn.attention.flex_attention import flex_attention
 
     def with_kernel(score: Tensor, _b: Any, _h: Any, i: Tensor, j: Tensor) -> Tensor:
         return score + log_kernel[i, j]
@@ -183,4 +186,6 @@ def block_attention(
 
 @lru_cache(maxsize=1)
 def _fused() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
     return torch.compile(flex_attention)

@@ -60,7 +60,7 @@ def load(
 
     Args:
         name_or_path: A name in `NAMES`, or a path `nacs.data.readers.read` knows, or
-            a publisher's archive.
+            a publisher's archive, or shards that `nacs.data.shards` finds.
         seed: Draws the splits of a path, where its publisher fixed none.
         size: Scale image files to squares of this many pixels, the pictures of a drive
             to this height.
@@ -87,6 +87,7 @@ def _samples(
     """Samples by name or by path, and the seed that draws their splits."""
     from nacs.data.aeon_sets import SHIPPED, read_shipped
     from nacs.data.digits import read_digits, read_mnist_5k
+    from nacs.data.download import expanded
     from nacs.data.driving import read_laps
     from nacs.data.generated import (
         as_events,
@@ -99,6 +100,7 @@ def _samples(
     from nacs.data.named import find_published, read_published
     from nacs.data.point_sets import as_points
     from nacs.data.readers import read
+    from nacs.data.shards import find_shards, read_shards
 
     made: dict[str, Callable[[], Samples]] = {
         "digits": read_digits,
@@ -127,10 +129,13 @@ def _samples(
         return read_shipped(name), SPLIT_SEED
     if name in NAMES:
         return read_published(name), SPLIT_SEED
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
+    published = find_published(path) if path.exists() else None
+    if published is None and (shards := find_shards(path)):
+        return read_shards(shards, name=str(name_or_path), size=size), seed
     if not path.exists():
         raise UserError(
             f"{name_or_path}: no such file or folder, and none of the names "
             f"{', '.join(NAMES)}"
         )
-    return find_published(path) or read(path, size=size), seed
+    return published or read(path, size=size), seed

@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from nacs.data.stored import Stored
 from nacs.errors import UserError
 
 __all__ = ["Array", "Batch", "DataFacts", "Dataset", "Kind", "Split"]
@@ -71,8 +72,8 @@ class Split:
                 [ True,  True,  True]])
     """
 
-    inputs: Array | list[Array]
-    """One array when all samples have one shape, else a list of ragged ones."""
+    inputs: Array | list[Array] | Stored
+    """One array when all samples have one shape, else a list; or where they lie."""
 
     targets: Array
     """(samples,) int64 classes, or (samples,), (samples, targets) or, with one answer a
@@ -125,14 +126,17 @@ class Split:
     @property
     def ragged(self) -> bool:
         """Whether samples may differ in length, so that batches carry a mask."""
-        return isinstance(self.inputs, list)
+        inputs = self.inputs
+        return inputs.ragged if isinstance(inputs, Stored) else isinstance(inputs, list)
 
     def take(self, indices: Sequence[int] | Array) -> Self:
         """Return a split of the samples at `indices`, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
-        inputs: Array | list[Array]
+        inputs: Array | list[Array] | Stored
         if isinstance(self.inputs, list):
             inputs = [self.inputs[i] for i in chosen]
+        elif isinstance(self.inputs, Stored):
+            inputs = self.inputs.take(chosen)
         else:
             inputs = self.inputs[chosen]
         told = self.contexts
@@ -187,11 +191,14 @@ class Split:
 
     def _inputs(self, chosen: Array) -> tuple[Tensor, Tensor | None]:
         """Return the inputs of samples, and where there are any if they are ragged."""
-        if not isinstance(self.inputs, list):
-            inputs = self.inputs[chosen]
+        stored = self.inputs
+        if isinstance(stored, Stored):
+            stored, chosen = stored.loaded(chosen), np.arange(len(chosen))
+        if not isinstance(stored, list):
+            inputs = stored[chosen]
             inputs = inputs if self.limit is None else inputs[:, : self.limit]
             return _tensor(self._prepare(inputs, symbols=2)), None
-        ragged: list[Array] = [self.inputs[i][: self.limit] for i in chosen]
+        ragged: list[Array] = [stored[i][: self.limit] for i in chosen]
         samples = [self._prepare(sample, symbols=1) for sample in ragged]
         like = samples[0] if samples else self._prepare(self.inputs[0], symbols=1)
         return _padded(samples, like)
@@ -340,7 +347,10 @@ class Dataset:
         tail = self.train.inputs[0].shape[1:]
         if not self.train.ragged:
             return (int(self.train.inputs[0].shape[0]), *tail)
-        longest = max(len(sample) for split in splits for sample in split.inputs)
+        if isinstance(self.train.inputs, Stored):
+            longest = self.train.inputs.source.longest
+        else:
+            longest = max(len(sample) for split in splits for sample in split.inputs)
         return (min(longest, self.train.limit or longest), *tail)
 
     def limited(self, length: int) -> Self:

@@ -13,6 +13,8 @@ __all__ = ["MESH_POINTS", "read_off", "read_xyz", "sample_mesh"]
 MESH_POINTS = 1024
 """How many points are drawn on the surface of a mesh."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def read_xyz(path: Path) -> Array:
     """Read x y z and any features, separated by blanks or commas, one point a line.
@@ -132,6 +134,6 @@ def _numbers(words: list[str], where: str) -> list[float]:
         numbers = [float(word) for word in words]
     except ValueError as error:
         raise UserError(f"{where}: expected numbers, got {words[:4]}") from error
-    if not np.isfinite(numbers).all():
+    if not all(abs(number) <= LARGEST for number in numbers):  # nor NaN
         raise UserError(f"{where}: expected finite numbers, got {words[:4]}")
     return numbers

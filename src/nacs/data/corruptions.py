@@ -46,7 +46,8 @@ def corrupted(split: Split, name: str, *, severity: int = 3, seed: int = 0) -> S
             "pip install 'nacs[experiments]'"
         ) from error
     images = split.inputs
-    if isinstance(images, list) or images.dtype != np.uint8 or images.ndim != 4:
+    here = isinstance(images, np.ndarray)
+    if not here or images.dtype != np.uint8 or images.ndim != 4:
         raise UserError("expected 8-bit images (samples, channels, height, width)")
     if name not in CORRUPTIONS:
         raise UserError(

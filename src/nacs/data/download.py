@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nacs.errors import UserError
 
-__all__ = ["Remote", "cache_folder", "check_hash", "fetch"]
+__all__ = ["Remote", "cache_folder", "check_hash", "expanded", "fetch"]
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0
@@ -32,6 +32,18 @@ class Remote:
     def file(self) -> str:
         """Its name, the last part of the address."""
         return self.url.rpartition("/")[2]
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ as the home folder.
+
+    Raises:
+        UserError: If nobody has such a home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def cache_folder() -> Path:

@@ -16,7 +16,6 @@ References:
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from nacs.data.base import Array
 from nacs.data.download import cache_folder
 from nacs.data.frames import rows_of, windows
+from nacs.data.npz import load_arrays
 from nacs.data.splits import Samples
 from nacs.errors import UserError
 
@@ -286,10 +286,10 @@ def read_recorded(paths: Sequence[Path]) -> Samples:
     ids: list[str] = []
     for path in paths:
         try:
-            with np.load(path) as driven:
-                frames, seconds = driven["frames"], driven["seconds"]
-                wanted = driven["wanted"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            driven = load_arrays(path)
+            frames, seconds = driven["frames"], driven["seconds"]
+            wanted = driven["wanted"]
+        except (UserError, KeyError) as error:
             raise UserError(
                 f"{path}: expected a recorded lap, got {error}; delete it to have it "
                 "driven again"

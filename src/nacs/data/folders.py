@@ -11,7 +11,7 @@ import numpy as np
 
 from nacs.data.base import Array, Kind
 from nacs.data.clouds import read_off, read_xyz
-from nacs.data.images import decode_image, stack_images
+from nacs.data.images import decode_images, stack_images
 from nacs.data.splits import Samples, encode_labels
 from nacs.errors import UserError
 
@@ -166,8 +166,8 @@ def _read_files(
     """Read files of one kind."""
     kind = SUFFIXES[files[0].suffix.lower()]
     if kind == "image":
-        images = [decode_image(path, str(path), size) for path in files]
-        return stack_images(images, ids, where)
+        named = ((path, str(path)) for path in files)
+        return stack_images(decode_images(named, where, size), ids, where)
     samples = [read_plain(path) for path in files]
     widths = {sample.shape[1:] for sample in samples}
     if len(widths) > 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nacs.data.base import Array
-from nacs.data.images import decode_image
+from nacs.data.images import decode_images
 from nacs.data.splits import Samples
 from nacs.errors import UserError
 
@@ -104,10 +104,11 @@ def read_drive(
             f"{path}: expected at least {least} frames, which are windows of {WINDOW}, "
             f"got {count}"
         )
-    pictures = [
-        _scaled(decode_image(arrays["blob"][a:b].tobytes(), f"{path}: frame {n}"), size)
+    named = (
+        (arrays["blob"][a:b].tobytes(), f"{path}: frame {n}")
         for n, (a, b) in enumerate(bounds)
-    ]
+    )
+    pictures = [_scaled(each, size) for each in decode_images(named, str(path))]
     shape = pictures[0].shape
     odd = next((n for n, each in enumerate(pictures) if each.shape != shape), None)
     if odd is not None:

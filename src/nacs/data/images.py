@@ -1,18 +1,22 @@
 """Image files to arrays: 8 bits, upright, one size, channels first."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from nacs.data.base import Array
+from nacs.data.unpacking import check_growth
 from nacs.errors import UserError
 
-__all__ = ["decode_image", "stack_images"]
+__all__ = ["decode_image", "decode_images", "stack_images"]
 
 GREY = {"1", "L", "LA"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""Whatever a file is called; others, as PostScript, are read by other programs."""
+
 COLOUR = {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"}
 
 
@@ -35,8 +39,9 @@ def decode_image(source: bytes | Path, where: str, size: int | None = None) -> A
     opened = BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a broken file lacks
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(opened) as image:
+            with Image.open(opened, formats=FORMATS) as image:
                 mode = image.mode
                 if mode not in GREY | COLOUR:
                     raise UserError(f"{where}: expected 8 bits a channel, got {mode}")
@@ -46,12 +51,36 @@ def decode_image(source: bytes | Path, where: str, size: int | None = None) -> A
         raise UserError(f"{where}: image too large: {error}") from error
     except UserError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # decoders raise whatever a broken file leads to
         raise UserError(f"{where}: expected an image, got {error}") from error
     if size is not None:
         pixels = ImageOps.fit(pixels, (size, size))
     array = np.asarray(pixels, dtype=np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def decode_images(
+    sources: Iterable[tuple[bytes | Path, str]], where: str, size: int | None = None
+) -> list[Array]:
+    """Decode images, of which a thousand bytes each can hold a million pixels.
+
+    Args:
+        sources: The encoded images or their paths, and what messages call each.
+        where: What messages call all of them.
+        size: As for `decode_image`.
+
+    Raises:
+        UserError: As for `decode_image`, or all together take far more memory than
+            they are bytes.
+    """
+    images: list[Array] = []
+    unpacked = packed = 0
+    for source, name in sources:
+        images.append(decode_image(source, name, size))
+        unpacked += images[-1].nbytes
+        packed += len(source) if isinstance(source, bytes) else source.stat().st_size
+        check_growth(where, unpacked, packed)
+    return images
 
 
 def stack_images(images: Sequence[Array], ids: Sequence[str], where: str) -> Array:

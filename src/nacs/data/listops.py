@@ -23,6 +23,7 @@ import numpy as np
 
 from nacs.data.base import Array
 from nacs.data.splits import Samples
+from nacs.data.unpacking import BROKEN, unzipped
 from nacs.errors import UserError
 
 __all__ = [
@@ -225,9 +226,9 @@ def released_rows(archive: Path, member: str) -> list[tuple[int, list[str]]]:
         UserError: If the archive or the file in it cannot be read.
     """
     try:
-        with zipfile.ZipFile(archive) as stored:
+        with unzipped(archive) as stored:
             lines = stored.read(member).decode().splitlines()
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (*BROKEN, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive}: expected {member} in it, got {error}") from error
     rows: list[tuple[int, list[str]]] = []
     for line in lines:

@@ -25,8 +25,9 @@ import numpy as np
 
 from nacs.data.base import Array
 from nacs.data.download import Remote, cache_folder, fetch
-from nacs.data.images import decode_image, stack_images
+from nacs.data.images import decode_images, stack_images
 from nacs.data.splits import PARTS, Samples, encode_labels
+from nacs.data.unpacking import untarred, unzipped
 from nacs.errors import UserError
 
 __all__ = ["NAMED", "Published", "find_published", "read_published"]
@@ -134,7 +135,7 @@ def _read_digits(paths: list[Path]) -> Samples:
 
 def _read_cifar(paths: list[Path]) -> Samples:
     """Read records of one label and 3x32x32 pixels from the binary archive."""
-    with tarfile.open(paths[0]) as archive:
+    with untarred(paths[0]) as archive:
         found = {
             member.name.rpartition("/")[2]: _member(archive, member)
             for member in archive
@@ -151,7 +152,7 @@ def _read_cifar(paths: list[Path]) -> Samples:
 def _read_imdb(paths: list[Path]) -> Samples:
     """Read the labelled reviews, in the order of their names."""
     reviews: dict[tuple[str, str, str], bytes] = {}
-    with tarfile.open(paths[0]) as archive:
+    with untarred(paths[0]) as archive:
         for member in archive:
             match = REVIEW.fullmatch(member.name)
             if match and member.isfile():
@@ -175,7 +176,7 @@ def _read_tiny(paths: list[Path]) -> Samples:
 
     The published test images have no labels.
     """
-    with zipfile.ZipFile(paths[0]) as archive:
+    with unzipped(paths[0]) as archive:
         lines = archive.read(f"{TINY_VAL}val_annotations.txt").decode().splitlines()
         marks = dict(line.split("\t")[:2] for line in lines if line)
         words = archive.read("tiny-imagenet-200/words.txt").decode().splitlines()
@@ -186,7 +187,8 @@ def _read_tiny(paths: list[Path]) -> Samples:
             if (match := TINY.fullmatch(name))
         ]
         members += [(f"{TINY_VAL}images/{n}", marks[n], 2) for n in sorted(marks)]
-        images = [decode_image(archive.read(name), name) for name, _, _ in members]
+        named = ((archive.read(name), name) for name, _, _ in members)
+        images = decode_images(named, str(paths[0]))
     ids = [name for name, _, _ in members]
     targets, classes = encode_labels([label for _, label, _ in members])
     return Samples(

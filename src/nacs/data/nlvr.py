@@ -12,9 +12,7 @@ References:
     https://aclanthology.org/P17-2034
 """
 
-import gzip
 import json
-import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +25,7 @@ import numpy as np
 
 from nacs.data.base import Array, Kind
 from nacs.data.splits import Samples
+from nacs.data.unpacking import BROKEN, check_name, text_lines
 from nacs.errors import UserError
 
 __all__ = [
@@ -149,9 +148,8 @@ def read_statements(path: Path, *, labelled: bool = True) -> list[Statement]:
     Raises:
         UserError: A line is no such row; names it.
     """
-    opened = {".xz": lzma.open, ".gz": gzip.open}.get(path.suffix, open)
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
+        with text_lines(path) as lines:
             rows = [
                 _statement(f"{path}: row {number}", json.loads(line), labelled)
                 for number, line in enumerate(lines, 1)
@@ -159,7 +157,7 @@ def read_statements(path: Path, *, labelled: bool = True) -> list[Statement]:
             ]
     except UserError:
         raise
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+    except (*BROKEN, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: expected lines of NLVR's JSON, got {error}"
         ) from error
@@ -172,13 +170,16 @@ def _statement(where: str, row: Any, labelled: bool) -> Statement:
     try:
         label = str(row["label"]) if labelled else CLASSES[0]
         scene = tuple(tuple(map(_item, box)) for box in row["structured_rep"])
-        sentence, name = row["sentence"], str(row["identifier"])
-    except (KeyError, TypeError, ValueError) as error:
+        sentence, name = row["sentence"], check_name(where, str(row["identifier"]))
+        told = bool(words(sentence))
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"{where}: expected sentence, label, identifier and structured_rep, whose "
             f"boxes hold items of NLVR, got {type(error).__name__} {error}"
         ) from error
-    if label not in CLASSES or not words(sentence) or len(scene) != 3:
+    if label not in CLASSES or not told or len(scene) != 3:
         raise UserError(
             f"{where}: expected a label true or false, a sentence and three boxes, got "
             f"{label!r}, {sentence!r} and {len(scene)} boxes"
@@ -191,6 +192,8 @@ def _item(told: Any) -> Item:
     if shape not in SHAPES:
         raise ValueError(f"shape {shape}")
     x, y, size = (int(told[key]) for key in ("x_loc", "y_loc", "size"))
+    if max(abs(x), abs(y), size) > BOX or size < 1:
+        raise ValueError(f"an item outside a box of {BOX} pixels")
     return Item(x, y, size, colour, shape)
 
 

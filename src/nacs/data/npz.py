@@ -18,6 +18,7 @@ Float y is regression, integer y or labels are classes.
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from itertools import pairwise
@@ -29,10 +30,11 @@ from numpy.lib import format as npy
 
 from nacs.data.base import Array, Kind
 from nacs.data.frames import DRIVE, read_drive
-from nacs.data.images import decode_image, stack_images
+from nacs.data.images import decode_images, stack_images
 from nacs.data.physionet import KEYS, read_stays
 from nacs.data.rul import ENGINES, is_bearings, read_bearings, read_engines
 from nacs.data.splits import PARTS, Samples
+from nacs.data.unpacking import unzipped
 from nacs.errors import UserError
 
 __all__ = ["load_arrays", "read_npz"]
@@ -54,7 +56,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
         UserError: not an .npz file, broken, forged, or with Python objects inside.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with unzipped(path) as archive:
             return {
                 info.filename.removesuffix(".npy"): _load(archive, info, path)
                 for info in archive.infolist()
@@ -65,7 +67,7 @@ def load_arrays(path: Path) -> dict[str, Array]:
     except (
         *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError),
         *(RuntimeError, NotImplementedError, SyntaxError, TypeError, OverflowError),
-        *(tokenize.TokenError, KeyError, struct.error, MemoryError),
+        *(tokenize.TokenError, KeyError, struct.error, MemoryError, RecursionError),
     ) as error:
         what = str(error).partition("\n")[0]
         raise UserError(f"{path}: expected an .npz file, got {what}") from error
@@ -86,12 +88,15 @@ def _load(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
             "plain arrays"
         )
     expected = math.prod(shape) * dtype.itemsize + header
-    if expected != info.file_size or min(shape, default=0) < 0:
+    hollow = dtype.itemsize == 0 and math.prod(shape) > 1  # endless, of no bytes at all
+    absurd = max(shape, default=0) > max(info.file_size, 1)  # endless, beside a 0
+    if expected != info.file_size or min(shape, default=0) < 0 or hollow or absurd:
         raise UserError(
             f"{path}: {info.filename} announces shape {shape} of {dtype}, {expected} "
             f"bytes, but holds {info.file_size}"
         )
-    with archive.open(info) as stream:
+    with archive.open(info) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return npy.read_array(stream, allow_pickle=False)
 
 
@@ -99,7 +104,9 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     """Return shape, type and length of the header of an array in .npy format."""
     version = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        shape, _, dtype = read(stream)
     return shape, dtype, stream.tell()
 
 
@@ -115,6 +122,21 @@ def read_npz(path: Path, *, size: int | None = None, labelled: bool = True) -> S
         UserError: unknown keys, or contents that contradict each other.
     """
     arrays = load_arrays(path)
+    try:
+        return _read(arrays, path, size, labelled)
+    except UserError:
+        raise
+    except (*(ValueError, TypeError, IndexError, KeyError), OverflowError) as error:
+        raise UserError(
+            f"{path}: expected arrays that fit each other, got {type(error).__name__}: "
+            f"{error}"
+        ) from error
+
+
+def _read(
+    arrays: dict[str, Array], path: Path, size: int | None, labelled: bool
+) -> Samples:
+    """Say what the arrays are."""
     if set(ENGINES) <= set(arrays):
         return read_engines(arrays, path)
     arrays = {key.replace("_train", ""): value for key, value in arrays.items()}
@@ -244,10 +266,11 @@ def _channels_first(x: Array, path: Path) -> Array:
 
 def _read_encoded(arrays: dict[str, Array], path: Path, size: int | None) -> Samples:
     """Read image files laid end to end in one array of bytes."""
-    images = [
-        decode_image(arrays["blob"][a:b].tobytes(), f"{path}: image {row}", size)
+    named = (
+        (arrays["blob"][a:b].tobytes(), f"{path}: image {row}")
         for row, (a, b) in enumerate(_encoded(arrays, path))
-    ]
+    )
+    images = decode_images(named, str(path), size)
     ids = [f"image {row}" for row in range(len(images))]
     parts = None
     for part in ("val", "test"):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from nacs.data.folders import read_folder
 from nacs.data.nlvr import read_nlvr
 from nacs.data.npz import read_npz
@@ -20,6 +22,8 @@ TABLES = {
 PACKED = {".xz", ".gz"}
 
 
+# What float32 cannot hold becomes infinite, and is then refused with its place.
+@np.errstate(over="ignore", invalid="ignore")
 def read(path: Path, *, size: int | None = None, labelled: bool = True) -> Samples:
     """Read samples from a folder or a file.
 

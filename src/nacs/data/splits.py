@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nacs.data.base import Array, Dataset, Kind, Split
+from nacs.data.stored import Stored, probe
 from nacs.errors import UserError
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 
 PARTS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
-CHUNK = 4096
+CHUNK, LARGEST = 4096, np.finfo(np.float32).max
 CONSTANT = 1e-10
 """A deviation below this share of the mean is rounding, not spread."""
 
@@ -37,7 +38,7 @@ class Samples:
     kind: Kind
     """What one sample is."""
 
-    inputs: Array | list[Array]
+    inputs: Array | list[Array] | Stored
     """See `Split.inputs`; a list whose samples all have one shape is stacked."""
 
     targets: Array
@@ -163,10 +164,11 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
         _check_classes(samples, parts)
     whole = Split(inputs, samples.targets, samples.ids, contexts=samples.contexts)
     splits = [whole.take(np.flatnonzero(parts == part)) for part in range(len(PARTS))]
+    seen = probe(splits[TRAIN].inputs)
     if samples.kind == "frames":
-        mean, deviation = _frame_statistics(splits[TRAIN].inputs, samples.frame)
+        mean, deviation = _frame_statistics(seen, samples.frame)
     else:
-        mean, deviation = _statistics(samples.kind, splits[TRAIN].inputs)
+        mean, deviation = _statistics(samples.kind, seen)
     target_mean, target_deviation = _target_statistics(splits[TRAIN].targets)
     train, val, test = (
         replace(
@@ -192,14 +194,14 @@ def assemble(samples: Samples, *, seed: int) -> Dataset:
     )
 
 
-def _stacked(inputs: Array | list[Array]) -> Array | list[Array]:
+def _stacked(inputs: Array | list[Array] | Stored) -> Array | list[Array] | Stored:
     """Turn a list of equal shapes into one array; leave a ragged one alone."""
-    if isinstance(inputs, list) and len({sample.shape for sample in inputs}) == 1:
+    if isinstance(inputs, list) and len({each.shape for each in inputs}) == 1:
         return np.stack(inputs)
     return inputs
 
 
-def _check(samples: Samples, inputs: Array | list[Array]) -> None:
+def _check(samples: Samples, inputs: Array | list[Array] | Stored) -> None:
     """Raise UserError for whatever no model could use."""
     name, targets = samples.name, samples.targets
     if not len(inputs):
@@ -222,12 +224,19 @@ def _check(samples: Samples, inputs: Array | list[Array]) -> None:
                 f"{name}: label {targets[row]} of row {row} is out of range; expected "
                 f"0 to {len(samples.classes) - 1}"
             )
-    if isinstance(inputs, list):
-        for row, sample in enumerate(inputs):
-            check_sample(f"{name}: sample {samples.ids[row]}", samples.kind, sample)
-    else:
-        for start in range(0, len(inputs), CHUNK):
-            _check_chunk(samples, inputs[start : start + CHUNK], start)
+    _check_inputs(samples, inputs)
+
+
+def _check_inputs(samples: Samples, inputs: Array | list[Array] | Stored) -> None:
+    """Check all samples, but those that lie on disk, which are checked when read."""
+    if isinstance(inputs, Stored):
+        return
+    for start in range(0, len(inputs), CHUNK):
+        chunk = inputs[start : start + CHUNK]
+        if isinstance(chunk, list) or not _clean(samples, chunk):
+            for row, sample in enumerate(chunk, start):
+                where = f"{samples.name}: sample {samples.ids[row]}"
+                check_sample(where, samples.kind, sample)
 
 
 def _check_contexts(samples: Samples, contexts: list[Array]) -> None:
@@ -250,13 +259,10 @@ def _check_contexts(samples: Samples, contexts: list[Array]) -> None:
             )
 
 
-def _check_chunk(samples: Samples, chunk: Array, start: int) -> None:
-    """Check one sample after the other only where the whole chunk is not clean."""
+def _clean(samples: Samples, chunk: Array) -> bool:
+    """Whether a chunk needs no look at its samples one by one."""
     finite = chunk.dtype.kind != "f" or bool(np.isfinite(chunk).all())
-    if chunk.size and finite and samples.kind != "series":
-        return
-    for row, sample in enumerate(chunk, start):
-        check_sample(f"{samples.name}: sample {samples.ids[row]}", samples.kind, sample)
+    return bool(chunk.size) and finite and samples.kind != "series"
 
 
 def check_sample(where: str, kind: Kind, sample: Array) -> None:
@@ -270,10 +276,10 @@ def check_sample(where: str, kind: Kind, sample: Array) -> None:
     if kind not in {"series", "frames"}:
         return
     time = sample[:, 0]
-    if not np.isfinite(time).all() or np.isinf(sample).any():
+    if not np.isfinite(time).all() or (np.abs(sample) > LARGEST).any():
         raise UserError(
-            f"{where}: expected finite times and values, got NaN in time or infinity; "
-            "only values may be NaN, which means missing"
+            f"{where}: expected finite times and values, got NaN in time, infinity or "
+            "more than float32 holds; only values may be NaN, which means missing"
         )
     if (np.diff(time) < 0).any():
         row = int(np.flatnonzero(np.diff(time) < 0)[0]) + 1
@@ -345,9 +351,8 @@ def _statistics(
             mean[0] = rows[:, 0].min()
             deviation[0] = steps.mean() if len(steps) else 0
     deviation = np.where(deviation > 0, deviation, 1)  # a constant is left at 0
-    if kind == "series":
-        return mean, deviation
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    precision = np.float64 if kind == "series" else np.float32
+    return mean.astype(precision), deviation.astype(precision)
 
 
 def _frame_statistics(
@@ -381,9 +386,9 @@ def _target_statistics(targets: Array) -> tuple[Array | None, Array | None]:
 
 def _channel_statistics(images: Array) -> tuple[Array, Array]:
     """Return mean and deviation of each channel, both (channels, 1, 1), chunk-wise."""
-    scale = 255 if images.dtype == np.uint8 else 1
+    scale, step = 255 if images.dtype == np.uint8 else 1, 1 + 2**22 // images[0].size
     axes, count = (0, 2, 3), images.size // images.shape[1]
-    chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    chunks = [images[i : i + step] for i in range(0, len(images), step)]
     mean = sum(np.sum(chunk / scale, axis=axes) for chunk in chunks) / count
     centre = np.reshape(mean, (-1, 1, 1))
     squares = sum(np.sum((c / scale - centre) ** 2, axis=axes) for c in chunks)

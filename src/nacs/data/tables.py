@@ -7,18 +7,17 @@ Optional in both: `split` (train, val or test) and `group` (kept together).
 """
 
 import csv
-import gzip
 import json
-import lzma
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from nacs.data.base import Array
 from nacs.data.splits import PARTS, Samples, encode_labels
+from nacs.data.unpacking import BROKEN, check_growth, check_name, text_lines
 from nacs.errors import UserError
 
 __all__ = ["read_csv", "read_jsonl", "read_parquet"]
@@ -38,11 +37,11 @@ def read_csv(path: Path, *, labelled: bool = True) -> Samples:
             within a series, or time that runs backwards; names the row of the file.
     """
     try:
-        with _open_text(path) as lines:
+        with text_lines(path) as lines:
             reader = csv.DictReader(lines, strict=True)
             names = list(reader.fieldnames or [])
             return _series(path, names, _csv_rows(path, reader), labelled)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError) as error:
+    except (*BROKEN, csv.Error) as error:
         raise UserError(f"{path}: expected a CSV table, got {error}") from error
 
 
@@ -59,15 +58,25 @@ def read_parquet(path: Path, *, labelled: bool = True) -> Samples:
             f"{path}: Parquet needs pyarrow; run pip install 'nacs[data]'"
         ) from error
     try:
-        table = cast(
-            "list[Row]",
-            parquet.read_table(path).to_pylist(),  # pyright: ignore
-        )
+        table = _parquet_rows(path, parquet.ParquetFile(path))
+    except UserError:
+        raise
     except (ValueError, TypeError, NotImplementedError, OSError) as error:
         what = str(error).partition("\n")[0]
         raise UserError(f"{path}: expected a Parquet table, got {what}") from error
     names = list(table[0]) if table else []
     return _series(path, names, enumerate(table, 1), labelled)
+
+
+def _parquet_rows(path: Path, file: Any) -> list[Row]:
+    """Return all rows, a few at a time, because two bytes can stand for many."""
+    rows: list[Row] = []
+    unpacked = 0
+    for batch in file.iter_batches(1 << 14):
+        unpacked += batch.nbytes
+        check_growth(path, unpacked, path.stat().st_size)
+        rows += cast("list[Row]", batch.to_pylist())
+    return rows
 
 
 def read_jsonl(path: Path, *, labelled: bool = True) -> Samples:
@@ -82,14 +91,14 @@ def read_jsonl(path: Path, *, labelled: bool = True) -> Samples:
     texts: list[Array] = []
     rows: list[tuple[int, Row]] = []
     try:
-        with _open_text(path) as lines:
+        with text_lines(path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     row = _object(path, number, line)
                     row = row if labelled else _unlabelled(row)
                     texts.append(_text(path, number, row))
                     rows.append((number, row))
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+    except BROKEN as error:
         raise UserError(f"{path}: expected lines of JSON, got {error}") from error
     if not rows:
         raise UserError(f"{path}: expected lines of JSON, got an empty file")
@@ -99,7 +108,7 @@ def read_jsonl(path: Path, *, labelled: bool = True) -> Samples:
         kind="bytes",
         inputs=texts,
         targets=targets,
-        ids=np.array([str(row.get("id", number)) for number, row in rows]),
+        ids=np.array([_name(path, n, row.get("id", n)) for n, row in rows]),
         classes=classes,
         parts=_parts(path, rows),
         groups=_groups(path, rows),
@@ -109,15 +118,6 @@ def read_jsonl(path: Path, *, labelled: bool = True) -> Samples:
 def _unlabelled(row: Row) -> Row:
     """A row without its label and split; its target is 0."""
     return {k: v for k, v in row.items() if k not in LABELS} | {"target": 0}
-
-
-def _open_text(path: Path) -> IO[str]:
-    """Open a text file, unpacking .xz and .gz."""
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _csv_rows(
@@ -153,7 +153,7 @@ def _series(
     for number, row in rows:
         if _is_absent(row["id"]):
             raise UserError(f"{path}: row {number}: id missing")
-        name = str(row["id"])
+        name = _name(path, number, row["id"])
         numbers = [_number(path, number, row, key) for key in ("time", *values)]
         earlier = series.setdefault(name, [])
         _check_row(path, number, numbers[0], earlier[-1][0] if earlier else -math.inf)
@@ -213,6 +213,11 @@ def _number(path: Path, number: int, row: Row, key: str) -> float:
     return value
 
 
+def _name(path: Path, number: int, cell: object) -> str:
+    """Return an id, a group or a label, which may not be endless."""
+    return check_name(f"{path}: row {number}", str(cell))
+
+
 def _is_missing(cell: object) -> bool:
     """Whether a cell means that nothing was there."""
     return cell is None or str(cell).strip().lower() in MISSING
@@ -258,7 +263,7 @@ def _targets(
                 f"{path}: row {number}: label missing; expected a word or an integer, "
                 f"got {label!r}"
             )
-        labels.append(str(label).strip())
+        labels.append(_name(path, number, label).strip())
     targets, classes = encode_labels(labels)
     if len(classes) < 2:
         raise UserError(f"{path}: expected at least 2 labels, got only {labels[0]!r}")
@@ -293,4 +298,4 @@ def _groups(path: Path, rows: Sequence[tuple[int, Row]]) -> Array | None:
     for number, row in rows:
         if _is_absent(row.get("group")):
             raise UserError(f"{path}: row {number}: group missing")
-    return np.array([str(row["group"]) for _, row in rows])
+    return np.array([_name(path, number, row["group"]) for number, row in rows])

@@ -19,6 +19,7 @@ __all__ = [
     "heads_inside",
     "in_parts",
     "side_by_side",
+    "transformed",
     "usable",
     "view_of",
 ]
@@ -32,19 +33,32 @@ class View(ctypes.Structure):
     _fields_ = (("data", POINTER), *((n, NUMBER) for n in ("batch", "head", "row")))
 
 
+def transformed() -> bool:
+    """Whether `torch.func` is at work (vmap, grad and the like).
+
+    Its transforms look into what torch does, not into operations of our own.
+    """
+    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+
+
 def usable(*tensors: Tensor) -> bool:
     """Whether the compiled code works on these: float or double on the CPU."""
     first = tensors[0].dtype
     return (
         first in SUFFIX
+        and not transformed()
         and all(x.dtype == first and x.device.type == "cpu" for x in tensors)
         and _ready()
     )
 
 
-@torch.compiler.assume_constant_result
 def _ready() -> bool:
     return library() is not None
+
+
+# What `torch.compiler.assume_constant_result` does, which imports the compiler for it:
+# that takes as long as torch itself.
+_ready.__dict__["_dynamo_marked_constant"] = True
 
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}

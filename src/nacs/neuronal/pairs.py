@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nacs.native.calls import select
-from nacs.native.parts import usable
+from nacs.native.parts import transformed, usable
 
 __all__ = [
     "SHORTEST",
     "Pairs",
     "between",
     "dense_weights",
-    "exported_top_k",
     "gather",
     "key_spacing",
     "masked_softmax",
@@ -29,6 +28,7 @@ __all__ = [
     "seen",
     "top_k",
     "top_k_by_blocks",
+    "traced_top_k",
 ]
 
 
@@ -68,11 +68,11 @@ def top_k(
         window: Keys a causal query sees, its own the last; 0 for all.
         first: Query i stands at key `first` + i.
     """
-    if pairs and torch.compiler.is_exporting():
+    if pairs and (torch.compiler.is_exporting() or transformed()):
         mask = seen(
             queries, keys, allowed, keep, causal=causal, window=window, first=first
         )
-        return exported_top_k(queries, keys, mask, pairs)
+        return traced_top_k(queries, keys, mask, pairs)
     some = 0 < pairs < keys.shape[-2]
     if some and allowed is None and usable(queries, keys):
         chosen, alive = select(
@@ -138,13 +138,15 @@ def plain_top_k(
 
 
 @torch.no_grad()
-def exported_top_k(
+def traced_top_k(
     queries: Float[Tensor, "batch heads queries head_width"],
     keys: Float[Tensor, "batch heads keys head_width"],
     allowed: Bool[Tensor, "#batch #heads #queries #keys"] | None,
     pairs: int,
 ) -> Pairs:
-    """`top_k` without a loop or a branch on a size, for programs of any length.
+    """`top_k` without a loop, a branch on a size or a write in place.
+
+    For programs of any length, and for `torch.func`.
 
     Where there are fewer keys than pairs, the rest only fills up.
     """

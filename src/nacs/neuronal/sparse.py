@@ -1,6 +1,7 @@
 """Layers that obey a wiring diagram: a weight is exactly zero where no synapse is."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,8 +26,10 @@ class MaskedLinear(nn.Module):
 
     def __init__(self, synapses: Synapses, *, bias: bool = True) -> None:
         super().__init__()
-        mask = torch.tensor(synapses.T != 0)  # on the device of the context
+        self.wired = synapses.T != 0
+        mask = torch.tensor(self.wired)  # on the device of the context
         self.register_buffer("mask", mask, persistent=False)
+        self.register_load_state_dict_pre_hook(_rewire)
         heard = mask.sum(-1, keepdim=True).clamp(min=1)
         weight = (2 * torch.rand(mask.shape) - 1) * math.sqrt(3) / heard.sqrt()
         self.weight = nn.Parameter(weight * mask)
@@ -48,6 +51,20 @@ class MaskedLinear(nn.Module):
     ) -> Float[Tensor, "*batch receivers"]:
         """What the receivers hear."""
         return F.linear(states, self.synapses, self.bias)
+
+
+def _rewire(layer: Any, state: dict[str, Tensor], prefix: str, *told: Any) -> None:
+    """Write the mask anew: `to_empty` and the meta device leave it without values."""
+    if layer.mask is None:
+        return
+    weight, assigned = state.get(f"{prefix}weight"), told[0].get(ASSIGNED, False)
+    if assigned and weight is not None:
+        layer.mask = torch.empty_like(layer.mask, device=weight.device)
+    layer.mask.copy_(torch.from_numpy(layer.wired))
+
+
+ASSIGNED = "assign_to_params_buffers"
+"""What torch calls `load_state_dict(assign=True)` to its hooks."""
 
 
 class SensoryGate(nn.Module):

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from nacs import data
 from nacs.console import parse
 from nacs.data.base import DataFacts, Split
+from nacs.data.download import expanded
 from nacs.data.unlabelled import read_unlabelled
 from nacs.errors import UserError
 from nacs.evaluation import predict
@@ -71,4 +72,4 @@ def _asked(paths: tuple[str, ...], facts: DataFacts) -> Split:
     """The samples that were asked about, under the scale of the training data."""
     if len(paths) == 1 and paths[0] in data.NAMES:
         return data.load(paths[0], size=facts.size, length=facts.length).test
-    return read_unlabelled([Path(path).expanduser() for path in paths], facts)
+    return read_unlabelled([expanded(path) for path in paths], facts)

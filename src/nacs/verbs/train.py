@@ -13,7 +13,7 @@ from nacs.models import lookup
 from nacs.recipe import TrainConfig
 from nacs.tasks import default_preset, fitted
 
-__all__ = ["run"]
+__all__ = ["run", "with_sizes"]
 
 
 @dataclass
@@ -52,7 +52,10 @@ def run(arguments: list[str]) -> None:
     """Look at the data first, because the defaults of the sizes depend on it."""
     if {"-h", "--help"} & set(arguments):
         parse(
-            _with_sizes(lookup("attentive").preset("demo")), arguments, "train", EXAMPLE
+            with_sizes(Options, lookup("attentive").preset("demo")),
+            arguments,
+            "train",
+            EXAMPLE,
         )
         return
     first = first_look(Options, arguments, "train")
@@ -62,7 +65,7 @@ def run(arguments: list[str]) -> None:
         first.preset or default_preset(dataset, lookup(first.model).presets),
         dataset,
     )
-    options = parse(_with_sizes(sizes), arguments, "train", EXAMPLE)
+    options = parse(with_sizes(Options, sizes), arguments, "train", EXAMPLE)
     from accelerate import PartialState  # here: --help is quicker without
 
     from nacs.train import train
@@ -74,18 +77,18 @@ def run(arguments: list[str]) -> None:
         say(result if options.json else _short(result, out), options.json)
 
 
-def _with_sizes(sizes: Any) -> type[Any]:
-    """The options with the model's sizes and the training's numbers among them."""
+def with_sizes(options: type[Any], sizes: Any) -> type[Any]:
+    """A verb's options with the model's sizes and the training's numbers among them."""
     kind = make_dataclass(
         "Train",
         [
             ("sizes", type(sizes), field(default=sizes)),
             ("training", TrainConfig, field(default=TrainConfig())),
         ],
-        bases=(Options,),
+        bases=(options,),
         kw_only=True,
     )
-    kind.__doc__ = Options.__doc__
+    kind.__doc__ = options.__doc__
     return kind
 
 

@@ -22,13 +22,18 @@ from nacs.view.page import asset
 __all__ = ["HOST", "app"]
 
 HOST = "127.0.0.1"
+LARGEST = 1 << 16
+"""Bytes of a question."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'; object-src 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -65,6 +70,8 @@ def app(viewed: Viewed, port: int) -> FastAPI:
         return response
 
     @made.exception_handler(UserError)
+    @made.exception_handler(OSError)
+    @made.exception_handler(UnicodeDecodeError)  # of a body
     async def mistaken(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
 
@@ -134,6 +141,9 @@ def saved(viewed: Viewed, wanted: Wanted) -> Path:
     """
     from nacs.verbs.prune import run
 
+    for share in (wanted.modules, wanted.edges):
+        if not 0 <= share <= 1:
+            raise UserError(f"shares must lie in [0, 1], got {share}.")
     if not NAME.fullmatch(wanted.name):
         raise UserError(
             f"expected a folder's name of letters, digits, '.', '_' and '-', got "
@@ -155,6 +165,11 @@ def _refusal(request: Request, hosts: set[str]) -> Response | None:
         return JSONResponse({"error": f"this server is not {host[:100]}."}, 403)
     if origin is not None and origin not in {f"http://{each}" for each in hosts}:
         return JSONResponse({"error": f"nothing for {origin[:100]}."}, 403)
+    length = request.headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal() and int(length[:20]) <= LARGEST):
+        return JSONResponse({"error": f"expected at most {LARGEST} bytes."}, 413)
+    if "transfer-encoding" in request.headers:  # of which nobody knows how long it is
+        return JSONResponse({"error": "expected a content-length."}, 411)
     return None
 
 
