@@ -1,65 +1,16 @@
 """Broken shards and tables: one message each, with the shard and the sample."""
 
 import gzip
-import io
 import tarfile
 
-import numpy as np
 import pytest
-from PIL import Image
+from test_shards import IMAGE, NINE, sample, table, write_tar
 
 from nacs import data
 from nacs.errors import UserError
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-
-
-def picture(index, side=8, mode="RGB"):
-    draw = np.random.default_rng(index)
-    shape = (side, side, 3) if mode == "RGB" else (side, side)
-    pixels = draw.integers(0, 100, shape).astype(np.uint8)
-    pixels[..., index % pixels.shape[-1]] += 100
-    return pixels
-
-
-def png(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def write_tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as shard:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            shard.addfile(member, io.BytesIO(content))
-    return path
-
-
-def sample(index, **kinds):
-    kinds = kinds or {"cls": str(index % 3).encode()}
-    members = [(f"{index:04d}.png", png(picture(index)))]
-    return members + [(f"{index:04d}.{name}", each) for name, each in kinds.items()]
-
-
-IMAGE = png(picture(0))
-NINE = [member for index in range(9) for member in sample(index)]
-
-
-def table(rows, start=0, **changes):
-    draw = np.random.default_rng(start)
-    lengths = draw.integers(3, 9, rows)
-    columns = {
-        "id": [f"p{start + i}" for i in range(rows)],
-        "time": [np.arange(n) * 0.5 for n in lengths],
-        "pulse": [[None, *draw.random(n - 1)] for n in lengths],
-        "age": draw.integers(20, 90, rows),
-        "label": [("ill", "well")[i % 2] for i in range(rows)],
-    }
-    return arrow.table({k: v for k, v in (columns | changes).items() if v is not None})
 
 
 def cut_at(end):
