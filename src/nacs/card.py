@@ -1,12 +1,13 @@
 """The card of a model: what it is, what its run measured, how to use and repeat it."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
 
 from nacs.models import config_from_json, count_parameters, lookup
+from nacs.options import as_words, flat, train_command
 from nacs.recipe import TrainConfig
 
 __all__ = ["command", "model_card"]
@@ -17,6 +18,9 @@ TASKS = {
     "series": "time-series-forecasting",
 }
 """Names that the Hub has for what a model does; for numbers it has few."""
+
+DECIDED = re.compile(r"sizes\.(tokenizer|context|classes)\b")
+"""Options that `nacs train` finds by looking at the data."""
 
 
 def model_card(
@@ -114,35 +118,18 @@ def command(config: Mapping[str, Any]) -> str:
     row, data = lookup(config["model"]), config["data"]
     sizes = config_from_json(row.config, config["sizes"])
     training = config_from_json(TrainConfig, config["training"])
-    options = {
-        name: _differences(preset(), sizes, "--sizes")
+    now = flat(sizes, training)
+    now = {name: value for name, value in now.items() if not DECIDED.match(name)}
+    words = {
+        name: as_words(now, flat(preset(), TrainConfig()))
         for name, preset in row.presets.items()
     }
-    nearest = min(options, key=lambda name: len(options[name]))
-    words = ["nacs", "train", data["source"], "--model", config["model"]]
-    words += ["--preset", nearest]
-    for name in ("size", "length"):
-        words += [f"--{name}", str(data[name])] if data.get(name) else []
-    words += options[nearest] + _differences(TrainConfig(), training, "--training")
-    return " ".join(words)
-
-
-def _differences(before: Any, now: Any, prefix: str) -> list[str]:
-    """Options for the fields in which two configurations differ.
-
-    What the data decide, tokenizer and width of the answer, is left to them.
-    """
-    words: list[str] = []
-    for each in fields(before):
-        old, new = getattr(before, each.name), getattr(now, each.name)
-        if each.name in ("tokenizer", "context", "classes") or old == new:
-            continue
-        option = f"{prefix}.{each.name.replace('_', '-')}"
-        if is_dataclass(old):
-            words += _differences(old, new, option)
-        elif isinstance(new, bool):
-            flag = each.name.replace("_", "-")
-            words.append(f"{prefix}.{'' if new else 'no-'}{flag}")
-        else:
-            words += [option, str(new)]
-    return words
+    nearest = min(words, key=lambda name: len(words[name]))
+    return train_command(
+        data["source"],
+        config["model"],
+        nearest,
+        words[nearest],
+        size=data.get("size"),
+        length=data.get("length"),
+    )

@@ -37,6 +37,7 @@ __all__ = [
     "curve_board",
     "describe_run",
     "facts_of",
+    "forget",
     "load_run",
     "load_tensors",
     "provenance",
@@ -160,6 +161,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside
         )
+
+
+def forget(folder: Path) -> None:
+    """Remove what a run would go on from, which is twice as large as its weights."""
+    (folder / "checkpoint" / "training.safetensors").unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -20,12 +20,13 @@ from nacs.baselines.transformer import TransformerConfig
 from nacs.errors import UserError
 from nacs.models import config_from_json
 from nacs.neuronal import NeuronalModelConfig
+from nacs.options import flat
 from nacs.recipe import TrainConfig
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-__all__ = ["SPACES", "as_options", "changed", "default_space", "distributions"]
+__all__ = ["SPACES", "changed", "default_space", "distributions"]
 
 TRAINING = {
     "training.learning_rate": "1e-4..1e-2",
@@ -82,21 +83,6 @@ def default_space(sizes: Any) -> dict[str, str]:
     if isinstance(sizes, NeuronalModelConfig) and not sizes.attention.top_k:
         del space["sizes.attention.top_k"]
     return space
-
-
-def flat(sizes: Any, training: TrainConfig) -> dict[str, Any]:
-    """Every option of a model and its training by its name, as in `nacs train`."""
-    found: dict[str, Any] = {}
-
-    def walk(prefix: str, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                walk(f"{prefix}{name}.", value)
-            else:
-                found[prefix + name] = value
-
-    walk("", {"sizes": asdict(sizes), "training": asdict(training)})
-    return found
 
 
 def distributions(
@@ -204,22 +190,3 @@ def changed(
         config_from_json(type(sizes), found["sizes"]),
         config_from_json(TrainConfig, found["training"]),
     )
-
-
-def as_options(
-    sizes: Any, training: TrainConfig, base: Any, usual: TrainConfig
-) -> list[str]:
-    """The words of a command line of `nacs train` that make `base` into `sizes`."""
-    words: list[str] = []
-    before = flat(base, usual)
-    for name, value in flat(sizes, training).items():
-        if value == before.get(name, ...):
-            continue
-        path, _, last = name.replace("_", "-").rpartition(".")
-        if isinstance(value, bool):
-            words.append(f"--{path}.{'' if value else 'no-'}{last}")
-        elif isinstance(value, tuple):
-            words += [f"--{path}.{last}", *map(str, value)]
-        else:
-            words += [f"--{path}.{last}", str(value)]
-    return words

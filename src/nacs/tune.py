@@ -32,7 +32,14 @@ from nacs.data.base import Dataset
 from nacs.errors import DivergenceError, UserError
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
-from nacs.runs import claim, describe_run, read_json, read_metrics, write_json
+from nacs.runs import (
+    claim,
+    describe_run,
+    forget,
+    read_json,
+    read_metrics,
+    write_json,
+)
 from nacs.space import changed, distributions
 from nacs.train import train
 
@@ -268,8 +275,9 @@ def _one(plan: Plan, study: "Study", late: float | None) -> None:
     if late and time.time() > late:
         return
     with _turn(plan.out):
-        drawn = [each for each in study.get_trials(deepcopy=False) if _drawn(each)]
-        mixed = np.random.SeedSequence([plan.training.seed, len(drawn)])
+        states = [each.state.name for each in study.get_trials(deepcopy=False)]
+        drawn = sum(state not in {"FAIL", "WAITING"} for state in states)
+        mixed = np.random.SeedSequence([plan.training.seed, drawn])
         study.sampler = optuna.samplers.TPESampler(seed=int(mixed.generate_state(1)[0]))
         trial = study.ask(distributions(plan.space, plan.sizes, plan.training))
     folder = plan.out / "trials" / _folder(trial)
@@ -283,14 +291,9 @@ def _one(plan: Plan, study: "Study", late: float | None) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, value)
-    # It is there to go on from, and is twice as large as the weights.
-    (folder / "checkpoint" / "training.safetensors").unlink(missing_ok=True)
+    forget(folder)
     done = study.get_trials(deepcopy=False)[trial.number]
     print(_line(plan, done), file=sys.stderr)
-
-
-def _drawn(trial: "FrozenTrial") -> bool:
-    return trial.state.name not in {"FAIL", "WAITING"}
 
 
 def _value(plan: Plan, trial: "Trial", folder: Path, late: float | None) -> float:
@@ -343,9 +346,8 @@ def _figure(row: Mapping[str, Any], metric: str) -> float:
 
 
 def _line(plan: Plan, trial: "FrozenTrial") -> str:
-    shown = "stopped early"
-    if trial.state.name == "COMPLETE":
-        shown = f"{plan.metric} {trial.value:.4g}"
+    done = trial.state.name == "COMPLETE"
+    shown = f"{plan.metric} {trial.value:.4g}" if done else "stopped early"
     return f"trial {_folder(trial)}: {trial.user_attrs.get('why', shown)}"
 
 

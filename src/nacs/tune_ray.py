@@ -7,11 +7,10 @@ time of the search. The folder must be one that all machines of a cluster see.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 from nacs.errors import DivergenceError, UserError
-from nacs.runs import claim
+from nacs.runs import claim, forget
 from nacs.space import changed, distributions
 from nacs.train import train
 from nacs.tune import METRICS, Plan, check, summary
@@ -147,8 +146,4 @@ def _keep(plan: Plan, results: Any) -> None:
             user_attrs={"folder": folder},
         )
         study.add_trial(trial)
-        _forget(plan.out / "trials" / folder)
-
-
-def _forget(folder: Path) -> None:
-    (folder / "checkpoint" / "training.safetensors").unlink(missing_ok=True)
+        forget(plan.out / "trials" / folder)

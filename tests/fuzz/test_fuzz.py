@@ -96,17 +96,22 @@ def configurations(draw):
     return kind, values
 
 
-def try_configurations(inputs):
-    """Random configurations; returns how many were tried."""
-    tried = 0
-
-    @settings(
+def tries(inputs):
+    """As many inputs as asked for, the same every time, however long they take."""
+    return settings(
         max_examples=inputs,
         deadline=None,
         database=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
+
+
+def try_configurations(inputs):
+    """Random configurations; returns how many were tried."""
+    tried = 0
+
+    @tries(inputs)
     @given(configurations())
     def each(given_):
         nonlocal tried
@@ -181,13 +186,7 @@ def try_http(inputs):
     asked = 0
     with explorer() as (app, made):
 
-        @settings(
-            max_examples=inputs,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        )
+        @tries(inputs)
         @given(questions(app), HEADERS)
         def each(case, headers):
             nonlocal asked

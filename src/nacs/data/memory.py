@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nacs.data.base import Array, Dataset, Kind, Split
-from nacs.data.splits import PARTS, Samples, assemble, check_sample
+from nacs.data.splits import CONSTANT, PARTS, Samples, assemble, check_sample
 from nacs.errors import UserError
 
 __all__ = ["all_to_train", "arranged", "ragged_series", "times_first", "unlabelled"]
@@ -170,7 +170,7 @@ def _by_column(train: Split) -> Split:
     if not isinstance(inputs, np.ndarray) or inputs.shape[1:3] != (1, 1):
         return train
     mean, deviation = inputs.mean(0), inputs.std(0)
-    constant = deviation <= 1e-10 * np.abs(mean)
+    constant = deviation <= CONSTANT * np.abs(mean)
     return replace(train, mean=mean, deviation=np.where(constant, 1, deviation))
 
 

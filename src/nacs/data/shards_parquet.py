@@ -17,7 +17,7 @@ from nacs.data.base import Array
 from nacs.data.shards import Index, part_of
 from nacs.data.splits import Samples, check_sample
 from nacs.data.stored import Stored
-from nacs.data.tables import LABELS, SPECIAL
+from nacs.data.tables import LABELS, SPECIAL, open_parquet
 from nacs.errors import UserError
 
 __all__ = ["ParquetSeries", "has_lists", "index_parquet"]
@@ -29,28 +29,10 @@ LARGEST = 2**30
 """Bytes of one decoded row group."""
 
 
-def _parquet() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise UserError(
-            "Parquet needs pyarrow; run pip install 'nacs[shards]'"
-        ) from error
-    return parquet
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return _parquet().ParquetFile(path)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        what = str(error).partition("\n")[0]
-        raise UserError(f"{path}: expected a Parquet file, got {what}") from error
-
-
 def has_lists(path: Path) -> bool:
     """Whether a file has series in its rows, not a time a row."""
     try:
-        schema = _opened(path).schema_arrow
+        schema = open_parquet(path).schema_arrow
     except UserError:
         return False  # for the other reader to complain about
     return any(map(_is_list, schema.types))
@@ -137,7 +119,7 @@ class ParquetSeries:
             self._kept.move_to_end(number)
             return self._kept[number]
         which, inside = self.groups[number]
-        file = _opened(self.paths[which])
+        file = open_parquet(self.paths[which])
         names = [
             *(["time"] if "time" in file.schema_arrow.names else []),
             *self.columns,
@@ -206,7 +188,7 @@ def index_parquet(paths: list[Path], *, name: str) -> Samples:
     index, groups, largest = Index(), list[tuple[int, int]](), 0
     columns: tuple[str, ...] = ()
     for number, path in enumerate(paths):
-        file = _opened(path)
+        file = open_parquet(path)
         now = _columns(path, file.schema_arrow)
         if number and now != columns:
             raise UserError(

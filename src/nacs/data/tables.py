@@ -20,7 +20,7 @@ from nacs.data.splits import PARTS, Samples, encode_labels
 from nacs.data.unpacking import BROKEN, check_growth, check_name, text_lines
 from nacs.errors import UserError
 
-__all__ = ["read_csv", "read_jsonl", "read_parquet"]
+__all__ = ["open_parquet", "read_csv", "read_jsonl", "read_parquet"]
 
 MISSING = {"", "na", "nan", "null", "none"}
 LABELS = {"label", "target", "split", "group"}
@@ -51,14 +51,9 @@ def read_parquet(path: Path, *, labelled: bool = True) -> Samples:
     Raises:
         UserError: as for `read_csv`, or pyarrow is absent.
     """
+    file = open_parquet(path)
     try:
-        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError as error:
-        raise UserError(
-            f"{path}: Parquet needs pyarrow; run pip install 'nacs[data]'"
-        ) from error
-    try:
-        table = _parquet_rows(path, parquet.ParquetFile(path))
+        table = _parquet_rows(path, file)
     except UserError:
         raise
     except (ValueError, TypeError, NotImplementedError, OSError) as error:
@@ -66,6 +61,25 @@ def read_parquet(path: Path, *, labelled: bool = True) -> Samples:
         raise UserError(f"{path}: expected a Parquet table, got {what}") from error
     names = list(table[0]) if table else []
     return _series(path, names, enumerate(table, 1), labelled)
+
+
+def open_parquet(path: Path) -> Any:
+    """A Parquet file, of which nothing but its end is read yet.
+
+    Raises:
+        UserError: pyarrow is absent, or it is no such file.
+    """
+    try:
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError as error:
+        raise UserError(
+            f"{path}: Parquet needs pyarrow; run pip install 'nacs[data]'"
+        ) from error
+    try:
+        return parquet.ParquetFile(path)
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        what = str(error).partition("\n")[0]
+        raise UserError(f"{path}: expected a Parquet table, got {what}") from error
 
 
 def _parquet_rows(path: Path, file: Any) -> list[Row]:

@@ -1,6 +1,5 @@
 """`nacs tune`: a search over the options of `nacs train`."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from tyro.conf import Positional
 from nacs import data
 from nacs.console import first_look, parse, say
 from nacs.models import config_from_json, lookup
+from nacs.options import as_words, flat, train_command
 from nacs.recipe import TrainConfig
 from nacs.runs import write_json
-from nacs.space import as_options, default_space
+from nacs.space import default_space
 from nacs.tasks import default_preset, fitted
 from nacs.verbs.train import with_sizes
 
@@ -114,14 +114,16 @@ def run(arguments: list[str]) -> None:
 
 def _command(options: Any, preset: str, base: Any, found: dict[str, Any]) -> str:
     """The command that trains as the best trial did."""
-    words = ["nacs", "train", options.source, "--model", options.model]
-    words += ["--preset", preset]
-    for name in ("size", "length"):
-        if getattr(options, name) is not None:
-            words += [f"--{name}", str(getattr(options, name))]
     sizes = config_from_json(type(base), found["sizes"])
     training = config_from_json(TrainConfig, found["training"])
-    return shlex.join([*words, *as_options(sizes, training, base, TrainConfig())])
+    return train_command(
+        options.source,
+        options.model,
+        preset,
+        as_words(flat(sizes, training), flat(base, TrainConfig())),
+        size=options.size,
+        length=options.length,
+    )
 
 
 def _short(found: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -71,7 +71,6 @@ def app(viewed: Viewed, port: int) -> FastAPI:
 
     @made.exception_handler(UserError)
     @made.exception_handler(OSError)
-    @made.exception_handler(UnicodeDecodeError)  # of a body
     async def mistaken(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
 
