@@ -18,7 +18,7 @@ FIGURES = ("density", "signature_spread", "val_accuracy")
 
 def run(work: Workshop) -> dict[str, Any]:
     """Two bandwidths, with and without the regulariser, every seed."""
-    setting = images(work)
+    setting = images(work).few()
     arms = [
         Arm(
             name=f"ε = {bandwidth:g}, weight {weight:g}",
@@ -38,7 +38,12 @@ def run(work: Workshop) -> dict[str, Any]:
             rows = runs[arm.name].history()
             found[arm.name].append([{k: row[k] for k in FIGURES} for row in rows])
     return {
-        "facts": {"data": Path(setting.dataset.name).name, "prior": setting.like.prior},
+        "facts": {
+            "data": Path(setting.dataset.name).name,
+            "prior": setting.like.prior,
+            "images": len(setting.dataset.train),
+            "batch": setting.training.batch,
+        },
         "arms": {
             name: {
                 key: [
@@ -56,7 +61,8 @@ def tell(found: dict[str, Any]) -> str:
     """Where density and spread end."""
     facts = found["facts"]
     lines = [
-        f"{Path(facts['data']).stem}, {facts['prior']} prior. Density: mean link "
+        f"{Path(facts['data']).stem}, {facts['images']:,} images in batches of "
+        f"{facts['batch']}, {facts['prior']} prior. Density: mean link "
         "probability; spread: mean cosine distance of two signatures. At the first and "
         "the last epoch.",
         "",

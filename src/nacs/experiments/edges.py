@@ -45,9 +45,14 @@ def run(work: Workshop) -> dict[str, Any]:
             curves[name].append(one.measure("edges", act, shares=SHARES, count=count))
             if seed == setting.seeds[0]:
                 graphs[name] = one.measure("graph", _graph)
-    facts = {"data": Path(setting.dataset.name).name, "images": len(test)}
+    few = setting.few()
     return {
-        "facts": facts | {"modules": setting.like.modules},
+        "facts": {
+            "data": Path(setting.dataset.name).name,
+            "images": len(test),
+            "modules": setting.like.modules,
+            "densities": [len(few.dataset.train), few.training.batch, _epochs(work)],
+        },
         "arms": {
             name: {
                 "accuracy": [spread(list(e)) for e in zip(*each, strict=True)],
@@ -75,8 +80,8 @@ def _graph(model: nn.Module) -> dict[str, Any]:
 
 def _densities(work: Workshop) -> list[dict[str, Any]]:
     """Mean link probabilities reached, prior by prior and bandwidth by bandwidth."""
-    setting = images(work)
-    training = replace(setting.training, epochs=work.pick(smoke=1, here=2, paper=20))
+    setting = images(work).few()
+    training = replace(setting.training, epochs=_epochs(work))
     bandwidths = work.pick(smoke=(1.0, 0.25), here=BANDWIDTHS, paper=BANDWIDTHS)
     arms = [
         Arm(
@@ -107,6 +112,11 @@ def _densities(work: Workshop) -> list[dict[str, Any]]:
     return [row | {"reached": spread(row["reached"])} for row in rows.values()]
 
 
+def _epochs(work: Workshop) -> int:
+    """Of the circuits whose densities are compared."""
+    return work.pick(smoke=1, here=2, paper=20)
+
+
 def _density(model: nn.Module) -> dict[str, Any]:
     assert isinstance(model, AttentiveCircuit)
     graph = circuit_graph(model)
@@ -134,9 +144,11 @@ def tell(found: dict[str, Any]) -> str:
         steps = ", ".join(f"{100 * a:.0f} to {100 * b:.0f}" for a, b in arm["critical"])
         cells = [*(percent(arm["accuracy"][i]) for i in shown), percent(lost), steps]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    images, batch, epochs = facts["densities"]
     lines += [
         "",
-        "Density of links reached, beside the density the prior asks for:",
+        "Density of links reached, beside the density the prior asks for, after "
+        f"{epochs} epochs of {images:,} images in batches of {batch}:",
         "",
     ]
     widths = sorted({row["bandwidth"] for row in found["densities"]}, reverse=True)
