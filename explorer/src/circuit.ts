@@ -13,6 +13,8 @@ export type Paint = "community" | "code" | "importance";
 const NEAR = 12;
 /** While the graph is moved, no more edges than this are drawn. */
 const FLUID = 1000;
+/** Milliseconds after which a graph that was moved stands still. */
+const SETTLED = 150;
 
 /** What is shown: the first `edges` edges, and only these modules if some are gone. */
 export interface Shown {
@@ -39,6 +41,7 @@ export class Circuit {
   private waiting = false;
   private stale = true;
   private killed = false;
+  private settled = 0;
 
   constructor(parent: HTMLElement, private readonly data: Graph, private readonly listeners: Listeners = {}) {
     parent.append(this.place);
@@ -51,20 +54,20 @@ export class Circuit {
       allowInvalidContainer: true,
       labelRenderedSizeThreshold: 9,
       labelColor: { color: styled("text") },
-      hideEdgesOnMove: this.shown.edges > FLUID,
       zIndex: true,
       nodeProgramClasses: { square: NodeSquareProgram },
       defaultDrawNodeHover: ring,
       nodeReducer: (key, node) => this.node(Number(key), node),
       edgeReducer: (key, edge) => this.edge(Number(key), edge),
     });
+    this.lighten();
     this.listen();
   }
 
   show(shown: Shown): void {
     this.shown = { ...shown };
     this.stale = true;
-    this.sigma.setSetting("hideEdgesOnMove", shown.edges > FLUID);
+    this.lighten();
     this.redraw();
   }
 
@@ -178,6 +181,14 @@ export class Circuit {
     this.stale = false;
   }
 
+  /** With many edges, modules alone are drawn while the graph is moved. */
+  private lighten(): void {
+    const many = this.shown.edges > FLUID;
+    this.sigma.setSetting("hideEdgesOnMove", many);
+    this.sigma.setSetting("hideLabelsOnMove", many);
+    this.place.classList.toggle("many", many);
+  }
+
   private probability(rank: number): number {
     const { p } = this.data.edges;
     return rank < p.length ? p[rank]! : this.data.heard[rank - p.length]![2];
@@ -200,11 +211,19 @@ export class Circuit {
     this.sigma.on("leaveNode", () => this.hover(null));
     this.sigma.on("clickNode", ({ node }) => this.pin(this.pinned === Number(node) ? null : Number(node)));
     this.sigma.on("clickStage", () => this.pin(null));
+    this.sigma.getCamera().on("updated", () => this.moved());
     window.addEventListener("themechange", () => {
       this.sigma.setSetting("labelColor", { color: styled("text") });
     });
     this.place.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.place.offsetWidth && !this.killed && this.resize()).observe(this.place);
+  }
+
+  /** A canvas costs a frame time even if nothing is on it: see `.moving` in style.css. */
+  private moved(): void {
+    this.place.classList.add("moving");
+    clearTimeout(this.settled);
+    this.settled = window.setTimeout(() => this.place.classList.remove("moving"), SETTLED);
   }
 
   private key(event: KeyboardEvent): void {

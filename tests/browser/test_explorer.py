@@ -382,7 +382,14 @@ def test_a_large_graph_is_panned_at_little_cost(opened, large, links):
         before = busy(session)
         drag = page.evaluate(FRAMES_OF_A_DRAG)
         own = (busy(session) - before) / len(drag["milliseconds"])
+        layers = page.locator("#view-Graph .circuit canvas")
+        shown = "all => all.filter(c => c.checkVisibility()).map(c => c.className)"
+        while_moved = layers.evaluate_all(shown)
         page.mouse.up()
+        page.wait_for_function("() => !document.querySelector('.circuit.moving')")
+        assert ("sigma-edges" in while_moved) == (links == 500)
+        assert "sigma-hoverNodes" not in while_moved
+        assert len(layers.evaluate_all(shown)) == 6
         took = drag["milliseconds"]
     said = (
         f"median {median(took):.0f} ms, mean {mean(took):.0f}, longest {max(took):.0f}"
