@@ -3,7 +3,8 @@
 Equations become MathML while the pages are built, so a reader's browser draws them
 itself: no script, no font and no request. A line `!modules PATTERN …` in a page of the
 reference stands for modules, each under the longest pattern that fits it on any page,
-so that every module stands on one page, also one that was written later.
+so that every module stands on one page, also one that was written later. What search
+needs in pages opened from a disk comes from beside them, not from the network.
 """
 
 import html
@@ -19,6 +20,7 @@ EQUATION = re.compile(
     re.DOTALL,
 )
 MODULES = re.compile(r"^!modules (.+)$", re.MULTILINE)
+SHIM = "https://unpkg.com/iframe-worker/shim"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +43,20 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def on_page_content(content: str, **_: Any) -> str:
     """Turn every equation of a page into MathML."""
     return EQUATION.sub(_equation, content)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Take the workers of pages on a disk from a file of ours."""
+    return _local(output, up="../" * page.url.count("/"))
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same in pages that are no document."""
+    return _local(output_content, up="")
+
+
+def _local(page: str, up: str) -> str:
+    return page.replace(SHIM, f"{up}assets/iframe-worker.js")
 
 
 def modules(line: str) -> list[str]:
