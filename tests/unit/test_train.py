@@ -348,7 +348,7 @@ def full_disk(*arguments):
 
 def test_no_room_for_a_checkpoint_leaves_nothing_half_written(tmp_path, digits):
     out = tmp_path / "new"
-    options = ["--training.epochs", "1"]
+    options = ["--preset", "tiny", "--training.epochs", "1"]
     done = full_disk("train", "digits", "--out", out, *options)
     assert done.returncode == 2
     told = [line for line in done.stderr.splitlines() if line.startswith("nacs: ")]

@@ -53,7 +53,9 @@ def released(config: AttentiveConfig) -> AttentiveConfig:
     `released(tiny_imagenet())` has 36,130,789 parameters and 8.147 G multiply-adds per
     sample at batch 64 with the plain read-in; `released(imagenet())` 44,085,541.
     """
-    return replace(config, wiring="released", states="code", code=config.width)
+    return replace(
+        config, wiring="released", readers=0, states="code", code=config.width
+    )
 
 
 def perceiver(config: AttentiveConfig) -> AttentiveConfig:
@@ -65,6 +67,7 @@ def perceiver(config: AttentiveConfig) -> AttentiveConfig:
     return replace(
         config,
         wiring="paper",
+        readers=0,
         states="free",
         modulated=False,
         graph="complete",

@@ -101,8 +101,9 @@ def _smaller(
 
 
 def _costs(setting: Images) -> Any:
-    """Work a sample at batch 64, and throughput over the whole circuit's, frozen."""
-    batch = setting.dataset.test.batch(range(min(64, len(setting.dataset.test))))
+    """Work a sample in a batch, and throughput over the whole circuit's, frozen."""
+    test = setting.dataset.test
+    batch = test.batch(range(setting.work.pick(smoke=4, here=64, paper=64)))
 
     def act(model: nn.Module) -> dict[str, Any]:
         assert isinstance(model, AttentiveCircuit)
