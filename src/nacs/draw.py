@@ -167,20 +167,21 @@ def draw_eliminations(graphs: Mapping[str, tuple[Any, Any]], path: Path) -> None
     )
     for row, (name, (links, shares)) in zip(axes, graphs.items(), strict=True):
         count = len(links)
-        places = nx.spring_layout(_likeliest(links, 3 * count), seed=0)
+        apart = 3 / np.sqrt(count)  # or an edge hides between its modules
+        places = nx.spring_layout(_likeliest(links, 3 * count), seed=0, k=apart)
         for column, share in zip(row, shares, strict=False):
             pairs = count * (count - 1) // 2
             kept = round((1 - share) * pairs)
             sure = int((np.triu(links, 1) > 0.5).sum())
             drawn = _likeliest(links, min(kept, max(sure, 3 * count)))
             nx.draw_networkx_edges(
-                drawn, places, ax=column, alpha=0.3, width=0.5, edge_color="#555555"
+                drawn, places, ax=column, alpha=0.5, width=0.5, edge_color="#555555"
             )
             nx.draw_networkx_nodes(
                 drawn,
                 places,
                 ax=column,
-                node_size=14,
+                node_size=10,
                 node_color=links.sum(1),
                 cmap="viridis",
             )

@@ -23,6 +23,8 @@ __all__ = ["EXPERIMENT", "critical"]
 
 SHARES = (0.0, 0.5, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0)
 BANDWIDTHS = (1.0, 0.5, 0.25, 0.125)
+LEAST = 0.2
+"""Probability of the edges that results list."""
 
 
 def run(work: Workshop) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def run(work: Workshop) -> dict[str, Any]:
             name: {
                 "accuracy": [spread(list(e)) for e in zip(*each, strict=True)],
                 "critical": [critical(curve) for curve in each],
-                "links": graphs[name]["links"],
+                "links": _listed(graphs[name]["links"]),
             }
             for name, each in curves.items()
         },
@@ -76,6 +78,21 @@ def _graph(model: nn.Module) -> dict[str, Any]:
     """The learned link probabilities, to three decimals."""
     assert isinstance(model, AttentiveCircuit)
     return {"links": np.round(circuit_graph(model).links, 3).tolist()}
+
+
+def _listed(links: list[list[float]]) -> dict[str, Any]:
+    """The likelier edges one by one: most pairs have next to no link."""
+    rows, columns = np.nonzero(np.triu(np.array(links), 1) >= LEAST)
+    edges = [f"{i} {j} {links[i][j]}" for i, j in zip(rows, columns, strict=True)]
+    return {"modules": len(links), "edges": edges}
+
+
+def _matrix(listed: dict[str, Any]) -> Any:
+    """(modules, modules) the probabilities of listed edges, 0 for all others."""
+    links = np.zeros((listed["modules"], listed["modules"]))
+    for i, j, p in (edge.split() for edge in listed["edges"]):
+        links[int(i), int(j)] = links[int(j), int(i)] = float(p)
+    return links
 
 
 def _densities(work: Workshop) -> list[dict[str, Any]]:
@@ -176,7 +193,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     draw_panels([panel, panel | {"left": 80}], path)
     draw_eliminations(
         {
-            name: (np.array(arm["links"]), (0.0, *arm["critical"][0]))
+            name: (_matrix(arm["links"]), (0.0, *arm["critical"][0]))
             for name, arm in arms.items()
         },
         path.with_name(f"{path.stem}-graphs.png"),
