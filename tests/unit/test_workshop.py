@@ -94,8 +94,11 @@ def test_another_training_is_not_taken_for_this_one(tmp_path, arms, digits):
 
 
 def test_what_is_left_is_told(tmp_path, arms, digits, capsys):
-    work = Workshop(tmp_path, expected=2)
+    work = Workshop(tmp_path)
     training = TrainConfig(epochs=1)
+    work.expect(1)
+    asked(work.runs("before", arms, digits, training, 1)["NAC, scale-free"])
+    work.expect(2)
     for run in work.runs("study", arms, digits, training, 0).values():
         asked(run)
     said = capsys.readouterr().err

@@ -28,7 +28,7 @@ def run(work: Workshop) -> dict[str, Any]:
         for bandwidth in (0.25, 1.0)
         for weight in (0.1, 0.0)
     ]
-    work.expected = len(arms) * len(setting.seeds)
+    work.expect(len(arms) * len(setting.seeds))
     found: dict[str, list[list[dict[str, Any]]]] = {arm.name: [] for arm in arms}
     for seed in setting.seeds:
         for arm in arms:

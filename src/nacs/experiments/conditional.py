@@ -50,7 +50,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every arm and seed; what the circuit writes for the templates."""
     made = setting(work)
     arms = made.arms()
-    work.expected = len(arms) * len(made.seeds)
+    work.expect(len(arms) * len(made.seeds))
     rows: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     wrote: list[Run] = []
     for seed in made.seeds:

@@ -36,7 +36,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every prior and Perceiver IO, every seed."""
     setting = images(work)
     arms = [*setting.circuits(), *setting.rivals()]
-    work.expected = len(arms) * len(setting.seeds)
+    work.expect(len(arms) * len(setting.seeds))
     count = work.pick(smoke=100, here=2000, paper=10_000)
     steps = work.pick(smoke=2, here=200, paper=1000)
     found: dict[str, Any] = {}

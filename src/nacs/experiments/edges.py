@@ -31,7 +31,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every prior and seed; then every prior and bandwidth, trained for less long."""
     setting = images(work)
     arms = setting.circuits()
-    work.expected = len(arms) * len(setting.seeds)
+    work.expect(len(arms) * len(setting.seeds))
     count = work.pick(smoke=100, here=2000, paper=10_000)
     test = setting.dataset.test
     test = test.take(range(min(count, len(test))))
@@ -113,7 +113,7 @@ def _densities(work: Workshop) -> list[dict[str, Any]]:
     ]
     rows: dict[str, dict[str, Any]] = {}
     seeds = setting.seeds[: work.pick(smoke=1, here=3, paper=3)]
-    work.expected = len(arms) * len(seeds)
+    work.expect(len(arms) * len(seeds))
     for seed in seeds:
         runs = work.runs("densities", arms, setting.dataset, training, seed)
         for arm in arms:

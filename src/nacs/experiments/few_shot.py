@@ -157,7 +157,7 @@ def run(work: Workshop) -> dict[str, Any]:
     groups = divided(len(dataset.classes), plan.groups)
     seen, held, unseen = (restricted(dataset, group) for group in groups)
     arms = arms_of(work, plan, seen)
-    work.expected = len(arms) * len(plan.seeds)
+    work.expect(len(arms) * len(plan.seeds))
     asked = {
         name: value
         for name, value in asdict(plan).items()

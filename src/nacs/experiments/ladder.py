@@ -51,7 +51,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every arm and seed, in distribution and out of it."""
     setting = images(work)
     arms = rungs(setting)
-    work.expected = len(arms) * len(setting.seeds)
+    work.expect(len(arms) * len(setting.seeds))
     count = work.pick(smoke=50, here=1000, paper=10_000)
     names = work.pick(smoke=CORRUPTIONS[:2], here=CORRUPTIONS, paper=CORRUPTIONS)
     test = setting.dataset.test

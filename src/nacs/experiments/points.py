@@ -39,7 +39,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every data set, arm and seed."""
     seeds = work.pick(smoke=(0, 1), here=(0, 1, 2), paper=(0, 1, 2))
     chosen = studies(work)
-    work.expected = 4 * len(seeds) * len(chosen)
+    work.expect(4 * len(seeds) * len(chosen))
     return {"studies": {one.name: _studied(work, one, seeds) for one in chosen}}
 
 

@@ -49,7 +49,7 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every arm and seed on both tasks, beside what needs no such model."""
     seeds = work.pick(smoke=(0, 1), here=(0, 1, 2), paper=(0, 1, 2))
     both = tasks(work)
-    work.expected = len(both) * len(ARMS) * len(seeds)
+    work.expect(len(both) * len(ARMS) * len(seeds))
     return {"tasks": {task.name: _figures(task, work, seeds) for task in both}}
 
 

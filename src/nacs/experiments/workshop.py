@@ -74,11 +74,13 @@ class Workshop:
     files: Path | None = None
     """A folder of data sets that would otherwise be downloaded."""
 
-    expected: int = 0
-    """Trainings that the experiment asks for, to tell how much is left."""
-
+    _expected: int = 0
     _done: set[Path] = field(default_factory=set[Path])
     _seconds: list[float] = field(default_factory=list[float])
+
+    def expect(self, count: int) -> None:
+        """So many trainings follow: to tell how many are left, and for how long."""
+        self._expected, self._done, self._seconds = count, set(), []
 
     def pick(self, **by_scale: Any) -> Any:
         """The one of three settings that is for this scale."""
@@ -145,10 +147,10 @@ class Workshop:
 
     def _left(self) -> str:
         """How many trainings are left, and for how long."""
-        if not self.expected:
+        if not self._expected:
             return ""
-        left = max(0, self.expected - len(self._done))
-        told = f": {left} of {self.expected} trainings left"
+        left = max(0, self._expected - len(self._done))
+        told = f": {left} of {self._expected} trainings left"
         if self._seconds:
             minutes = left * sum(self._seconds) / len(self._seconds) / 60
             told += f", about {minutes:.0f} min"
