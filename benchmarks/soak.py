@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,8 @@ def soaked(work: Callable[[], None], minutes: float) -> dict[str, Any]:
     }
 
 
-def training(folder: Path) -> Callable[[], None]:
+@contextlib.contextmanager
+def training(folder: Path) -> Iterator[Callable[[], None]]:
     """One whole training, with checkpoints, of a small circuit."""
     digits = data.load("digits")
     digits = replace(digits, train=digits.train.take(range(320)))
@@ -103,11 +104,16 @@ def training(folder: Path) -> Callable[[], None]:
             train("attentive", presets.tiny(), digits, config, folder)
         shutil.rmtree(folder)
 
-    return work
+    yield work
 
 
-def serving(folder: Path) -> Callable[[], None]:
-    """One question of each kind to the explorer's application, in process."""
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Callable[[], None]]:
+    """One question of each kind to the explorer's application, in process.
+
+    One loop answers all, as in a server. Were each asked in a thread of its own, glibc
+    would give every few threads an arena that they never give back.
+    """
     from starlette.testclient import TestClient
 
     from nacs.view import Viewed
@@ -131,7 +137,8 @@ def serving(folder: Path) -> Callable[[], None]:
             assert answer.status_code == 200, answer.text[:200]
         assert client.get("/api/sample?i=-1").status_code == 400
 
-    return work
+    with client:
+        yield work
 
 
 def main() -> None:
@@ -146,7 +153,8 @@ def main() -> None:
     found: dict[str, Any] = {"torch": torch.__version__}
     with tempfile.TemporaryDirectory() as made:
         for name, work in {"training": training, "serving": serving}.items():
-            found[name] = soaked(work(Path(made) / name), options.minutes)
+            with work(Path(made) / name) as each:
+                found[name] = soaked(each, options.minutes)
             print(name, found[name], flush=True)
             write_json(options.out, found)
 
