@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def soaked(work: Callable[[], None], minutes: float) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def training(folder: Path) -> Iterator[Callable[[], None]]:
+def training(folder: Path) -> Generator[Callable[[], None], None, None]:
     """One whole training, with checkpoints, of a small circuit."""
     digits = data.load("digits")
     digits = replace(digits, train=digits.train.take(range(320)))
@@ -108,7 +108,7 @@ def training(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Callable[[], None]]:
+def serving(folder: Path) -> Generator[Callable[[], None], None, None]:
     """One question of each kind to the explorer's application, in process.
 
     One loop answers all, as in a server. Were each asked in a thread of its own, glibc
