@@ -37,7 +37,7 @@ def gated_attention(
     queries: Float[Tensor, "batch heads receivers head_width"],
     keys: Float[Tensor, "batch heads senders head_width"],
     values: Float[Tensor, "batch heads senders head_width"],
-    log_kernel: Float[Tensor, "*#batch receivers senders"] | None,
+    log_kernel: Float[Tensor, "*#batch #receivers senders"] | None,
 ) -> Float[Tensor, "batch heads receivers head_width"]:
     """Attention with log K added to the logits of every head.
 
