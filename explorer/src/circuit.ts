@@ -11,7 +11,7 @@ export type Layout = "by_force" | "by_signature";
 export type Paint = "community" | "code" | "importance";
 
 const NEAR = 12;
-/** While the graph is moved, no more edges than this are drawn. */
+/** More modules and edges than this are not drawn together while the graph is moved. */
 const FLUID = 1000;
 /** Milliseconds after which a graph that was moved stands still. */
 const SETTLED = 150;
@@ -183,7 +183,7 @@ export class Circuit {
 
   /** With many edges, modules alone are drawn while the graph is moved. */
   private lighten(): void {
-    const many = this.shown.edges > FLUID;
+    const many = this.data.modules + this.shown.edges > FLUID;
     this.sigma.setSetting("hideEdgesOnMove", many);
     this.sigma.setSetting("hideLabelsOnMove", many);
     this.place.classList.toggle("many", many);

@@ -330,15 +330,19 @@ async () => {
   const box = document.querySelector("#view-Graph .circuit").getBoundingClientRect();
   const camera = circuit.sigma.getCamera(), start = camera.getState();
   const times = [await frame()];
-  let moves = 0;
+  const canvases = [...document.querySelectorAll("#view-Graph .circuit canvas")];
+  const shown = () =>
+    canvases.filter((c) => c.checkVisibility()).map((c) => c.className);
+  let moves = 0, layers = [];
   for (let k = 1; k <= 90 && times.at(-1) - times[0] < 20000; k++) {
     const place = { clientX: box.x + 20 + 2 * k, clientY: box.y + 20 + k };
     const before = camera.getState().x;
     document.dispatchEvent(new MouseEvent("mousemove", { ...place, bubbles: true }));
+    layers = shown();
     times.push(await frame());
     moves += camera.getState().x !== before;
   }
-  return { moves, milliseconds: times.slice(1).map((t, k) => t - times[k]) };
+  return { moves, layers, milliseconds: times.slice(1).map((t, k) => t - times[k]) };
 }
 """
 """Moves the mouse once a frame, so that every frame has something to draw."""
@@ -382,14 +386,10 @@ def test_a_large_graph_is_panned_at_little_cost(opened, large, links):
         before = busy(session)
         drag = page.evaluate(FRAMES_OF_A_DRAG)
         own = (busy(session) - before) / len(drag["milliseconds"])
-        layers = page.locator("#view-Graph .circuit canvas")
-        shown = "all => all.filter(c => c.checkVisibility()).map(c => c.className)"
-        while_moved = layers.evaluate_all(shown)
         page.mouse.up()
+        assert drag["layers"] == ["sigma-nodes", "sigma-mouse"]
         page.wait_for_function("() => !document.querySelector('.circuit.moving')")
-        assert ("sigma-edges" in while_moved) == (links == 500)
-        assert "sigma-hoverNodes" not in while_moved
-        assert len(layers.evaluate_all(shown)) == 6
+        assert page.locator(".circuit .sigma-edges").first.is_visible()
         took = drag["milliseconds"]
     said = (
         f"median {median(took):.0f} ms, mean {mean(took):.0f}, longest {max(took):.0f}"
