@@ -34,9 +34,9 @@ format: setup
 	$(BIN)/ruff check --fix src tests benchmarks examples
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
 
-# What the tests reach of the code: half as long again as the tests alone.
+# All tests, with those that take long, and what they reach of the code.
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal \
 		--cov --cov-report=term:skip-covered --cov-fail-under=90

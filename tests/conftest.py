@@ -1,5 +1,6 @@
 """Every test runs in float64, on one thread, from seed 0."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("nacs")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _not_written_through():
+    """No test's file has to outlive a power cut, and disks take their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -32,14 +32,7 @@ from nacs.data.base import Dataset
 from nacs.errors import DivergenceError, UserError
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
-from nacs.runs import (
-    claim,
-    describe_run,
-    forget,
-    read_json,
-    read_metrics,
-    write_json,
-)
+from nacs.runs import claim, describe_run, forget, read_json, read_metrics, write_json
 from nacs.space import changed, distributions
 from nacs.train import train
 
@@ -324,8 +317,12 @@ def _reporter(
 ) -> Callable[[dict[str, Any]], None]:
     import optuna
 
+    told: set[int] = set()
+
     def report(row: dict[str, Any]) -> None:
-        trial.report(_figure(row, plan.metric), row["epoch"])
+        if row["epoch"] not in told:  # an attempt that was killed while it saved
+            trial.report(_figure(row, plan.metric), row["epoch"])
+        told.add(row["epoch"])
         # After the last epoch there is nothing to save.
         if row["epoch"] < plan.training.epochs and trial.should_prune():
             raise optuna.TrialPruned

@@ -19,7 +19,6 @@ def test_japanese_vowels():
     assert all((np.diff(series[:, 0]) == 1).all() for series in dataset.test.inputs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(SHIPPED) - {"japanese-vowels"}))
 def test_every_set_loads(name):
     dataset = load(name)

@@ -182,7 +182,6 @@ def test_the_long_draw_is_the_published_one():
     assert most == pytest.approx(0.17, abs=0.05)  # 3 standard errors
 
 
-@pytest.mark.slow
 def test_the_short_set_is_the_published_one():
     dataset = load("listops-short")
     assert dataset.kind == "tokens"
@@ -227,7 +226,6 @@ def test_released_rows_are_read_as_the_lra_writes(tmp_path):
         read_released(tmp_path / "nowhere.zip")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_d8", "test_d14", "test_d20s"])
 def test_solve_gives_the_released_labels(shared, name):
     rows = released_rows(shared / "data" / "listops_spinn.zip", f"{name}.tsv")

@@ -21,7 +21,6 @@ def _float32():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.slow
 def test_smoke_is_told_drawn_and_not_done_twice(tmp_path, monkeypatch):
     experiment = find("table-3")
     assert experiment.draw is not None

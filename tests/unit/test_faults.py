@@ -305,7 +305,6 @@ print("ä")
 """
 
 
-@pytest.mark.slow
 def test_no_home_an_old_locale_and_names_from_anywhere(tmp_path):
     for label in ("Kätzchen", "犬"):
         folder = tmp_path / "Bilder ä 数" / label

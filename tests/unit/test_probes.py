@@ -33,7 +33,6 @@ def score(samples, out, *, pooling, epochs, **changes):
     return train("neuronal", config, dataset, training, out)
 
 
-@pytest.mark.slow
 def test_associative_recall(tmp_path):
     """Half of the keys are kept, so the selection itself must learn."""
     samples = make_recall(1000, keys=8, values=4)
@@ -43,7 +42,6 @@ def test_associative_recall(tmp_path):
     assert zero["test_accuracy"] < 0.9  # from 0, nothing trains the selection
 
 
-@pytest.mark.slow
 def test_integral_of_an_irregularly_sampled_function(tmp_path):
     samples = make_integral(1000, count=32)
     usual = {"pooling": "mean", "epochs": 12, "top_k": 0}

@@ -1,7 +1,6 @@
 """Training under FSDP2: two processes with half of every weight each equal one."""
 
 import os
-import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from nacs.runs import load_run, load_tensors, read_json, read_metrics
 from nacs.sharded import check_sharding
 
 PROGRAM = """
-import os, sys, torch
+import os, shutil, socket, sys, torch, traceback
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from dataclasses import replace
@@ -25,11 +24,13 @@ from nacs.attentive import links, presets
 from nacs.recipe import TrainConfig
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
-out, last, layers = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 digits = data.load("digits")
 digits = replace(digits, train=digits.train.take(range(205)))
 median = lambda log_p, u, t: sample(log_p, torch.full_like(u, 0.5), t)
 sample, links.sample_log_kernel = links.sample_log_kernel, median
+
+def say(text):
+    os.write(1, text.encode() + b"\\n")  # a line at a time, from two processes
 
 def sharding():
     # accelerate takes FSDP on processors for data parallelism; told otherwise, it does
@@ -37,7 +38,7 @@ def sharding():
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=layers,
+        transformer_cls_names_to_wrap=["Propagator"],
     )
     made = Accelerator(fsdp_plugin=plugin)
     made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin
@@ -46,60 +47,70 @@ def sharding():
 def shard(*given):
     model = whole_before(*given)
     rows = model.read_in.ffn.expand.linear.weight.to_local().shape[0]
-    os.write(1, f"of {rows} rows\\n".encode())  # a line at a time, from two processes
+    say(f"of {rows} rows")
     return model
 
-class Killed(Exception): pass
-
-def epoch(run):
-    if run.epoch == last:
-        raise Killed
-    return one_epoch(run)
-
-if layers:
-    training.Accelerator = sharding
-whole_before, training.shard = training.shard, shard
-one_epoch, training._Run._one_epoch = training._Run._one_epoch, epoch
-config = TrainConfig(epochs=2, batch=32, learning_rate=3e-3, patience=5)
-try:
+def train(out, last):
+    def epoch(run):
+        if run.epoch == last:
+            say("killed")
+            os._exit(0)
+        return one_epoch(run)
+    training._Run._one_epoch = epoch
+    config = TrainConfig(epochs=2, batch=32, learning_rate=3e-3, patience=5)
     training.train("attentive", presets.tiny(), digits, config, out)
-except Killed:
-    os.write(1, b"killed\\n")
+
+def launch(processes, out, last=2):
+    # As a launcher does it, but that the processes are forks: they have imported all.
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": str(processes)}
+        shared["MASTER_PORT"] = str(found.getsockname()[1])
+    children = []
+    for rank in map(str, range(processes)):
+        children.append(os.fork())
+        if children[-1]:
+            continue
+        if processes > 1:
+            os.environ.update(shared, RANK=rank, LOCAL_RANK=rank)
+            training.Accelerator = sharding
+        try:
+            train(out, last)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+    if any([os.waitpid(child, 0)[1] for child in children]):
+        sys.exit(1)
+
+whole_before, training.shard = training.shard, shard
+one_epoch = training._Run._one_epoch
+one, two, mixed = (Path(sys.argv[1]) / each for each in ("one", "two", "mixed"))
+launch(1, one)
+launch(2, two, 1)
+shutil.copytree(two, mixed)
+launch(2, two)
+launch(1, mixed)
 """
-
-
-def launch(program, processes, *given):
-    """What the program prints, run by that many processes."""
-    # With --cpu it would start one process only, unless there is MPI.
-    start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    start += ["--num_machines", "1", "--num_processes", "2", "--mixed_precision", "no"]
-    start += ["--dynamo_backend", "no", "--main_process_port", "0"]
-    command = start if processes == 2 else [sys.executable]
-    command = [*command, str(program), *map(str, given)]
-    usual = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
-    usual |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=usual
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 @pytest.mark.slow
 def test_two_processes_with_parts_of_the_weights_equal_one(tmp_path):
     """Also across an interruption: what is saved is whole, and divided again."""
-    program, one, two, mixed = map(tmp_path.joinpath, ("program.py", *"123"))
-    program.write_text(PROGRAM)
-    launch(program, 1, one, 2)
-    for last, end in ((1, "killed"), (2, "")):
-        said = launch(program, 2, two, last, "Propagator")
-        assert said.count("of 64 rows") == 2  # of 128: GEGLU has twice `hidden`
-        assert end in said
-        if end:
-            shutil.copytree(two, mixed)
-    launch(program, 1, mixed, 2)
-    check_equal(one, two)
-    check_equal(one, mixed)
+    usual = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=usual | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # Of 128, for GEGLU has twice `hidden`; two processes, started twice.
+    assert done.stdout.count("of 64 rows") == 4
+    assert done.stdout.count("killed") == 2
+    check_equal(tmp_path / "one", tmp_path / "two")
+    check_equal(tmp_path / "one", tmp_path / "mixed")
 
 
 def check_equal(one, two):

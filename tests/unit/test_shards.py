@@ -227,7 +227,6 @@ def test_a_probe_is_bounded_and_from_all_over(tars, monkeypatch):
     assert probe(here) is here
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tars", "tables"])
 def test_workers_of_a_loader_read_for_themselves(kind, request):
     """Each worker gets the index, not what was read."""
@@ -360,7 +359,6 @@ print(len(order), before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
 def test_an_epoch_takes_no_memory_for_the_data(tmp_path):
     """200 pictures of 768 kB: 150 MB decoded; the first pass reads some of them."""
     one = png(np.zeros((512, 512, 3), np.uint8))
