@@ -34,11 +34,7 @@ BLOCK = re.compile(
 )
 RUN = {"python", "sh"}
 SHOWN = {"text", "csv", "toml", "tree"}
-SHORTER = {
-    "README.md": [
-        *("--training.epochs", "1", "--sizes.layers", "1", "--sizes.modules", "32"),
-    ]
-}
+SHORTER = {"README.md": ["--training.epochs", "1", "--sizes.layers", "1"]}
 """What `nacs train` of a page that speaks of whole trainings is given beside."""
 LEFT_OUT = {
     "nacs train car-racing --model neuronal": "records laps for ten minutes",
