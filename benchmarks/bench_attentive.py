@@ -35,20 +35,21 @@ def read_in_case(sizes, batch, dtype):
     codes = torch.randn(count, 384).to(dtype).requires_grad_()
     states = torch.randn(count, width).to(dtype).requires_grad_()
     read = torch.randn(batch, tokens, token_width).to(dtype).requires_grad_()
-    return layer.to(dtype), Modules(None, codes, states), read
+    told = torch.randn(batch, count, width).to(dtype)
+    return layer.to(dtype), Modules(None, codes, states), read, told
 
 
-def step(form, layer, group, tokens):
-    """Forward and all gradients."""
+def step(form, layer, group, tokens, told):
+    """Forward, and all gradients from the output's, which is given."""
     layer.form = form
     out = layer(group, tokens)
     leaves = [group.codes, group.states, tokens, *layer.parameters()]
-    return out, *torch.autograd.grad(out.square().mean(), leaves)
+    return out, *torch.autograd.grad(out, leaves, told)
 
 
 def forward_work(form, sizes, batch):
     """Multiply-adds of the products of a forward pass."""
-    layer, group, tokens = read_in_case(sizes, batch, torch.float32)
+    layer, group, tokens, _ = read_in_case(sizes, batch, torch.float32)
     layer.form = form
     return counted(lambda: layer(group, tokens))
 
@@ -56,11 +57,11 @@ def forward_work(form, sizes, batch):
 def peak_bytes(form, sizes, batch):
     """What one step adds to the resident memory of a fresh process, at its peak."""
     torch.set_num_threads(1)
-    layer, group, tokens = read_in_case(sizes, batch, torch.float32)
+    layer, group, tokens, told = read_in_case(sizes, batch, torch.float32)
     few = Modules(None, torch.randn(8, 384).requires_grad_(), group.states[:8])
-    step("folded", layer, few, tokens[:1, :8])  # what any form loads once
+    step("folded", layer, few, tokens[:1, :8], told[:1, :8])  # what any form loads once
     before = high_water()
-    step(form, layer, group, tokens)
+    step(form, layer, group, tokens, told)
     return high_water() - before
 
 
@@ -130,7 +131,7 @@ def test_frozen_read_in(sizes, batch):
     as wide as the tokens, whatever the head.
     """
     torch.set_num_threads(1)
-    layer, group, tokens = read_in_case(sizes, batch, torch.float32)
+    layer, group, tokens, _ = read_in_case(sizes, batch, torch.float32)
     width, token_width = group.states.shape[1], tokens.shape[2]
     wide = CrossAttention(width, token_width, width)
     narrow = CrossAttention(width, token_width, 64)
