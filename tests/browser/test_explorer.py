@@ -23,6 +23,7 @@ BROWSER = os.environ.get("NACS_BROWSER", "")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="only under make test-browser")
 SHOTS = Path("build/screenshots")
 TABS = ("Graph", "Surgery", "Matrix", "Input", "Training")
+SHORT = ["--preset", "tiny", "--training.epochs", "1"]
 PATIENCE = 60_000
 """Milliseconds; a loaded machine measures smaller circuits slowly."""
 
@@ -31,7 +32,7 @@ PATIENCE = 60_000
 def folder(tmp_path_factory):
     torch.set_default_dtype(torch.float32)
     made = tmp_path_factory.mktemp("runs") / "digits"
-    assert main(["train", "digits", "--out", str(made), "--training.epochs", "1"]) == 0
+    assert main(["train", "digits", "--out", str(made), *SHORT]) == 0
     return made
 
 
@@ -39,8 +40,8 @@ def folder(tmp_path_factory):
 def neuronal(tmp_path_factory):
     torch.set_default_dtype(torch.float32)
     made = tmp_path_factory.mktemp("runs") / "sensors"
-    arguments = ["--model", "neuronal", "--preset", "tiny", "--training.epochs", "1"]
-    assert main(["train", "noisy-sensors", "--out", str(made), *arguments]) == 0
+    arguments = ["noisy-sensors", "--model", "neuronal", *SHORT]
+    assert main(["train", *arguments, "--out", str(made)]) == 0
     return made
 
 
@@ -48,7 +49,7 @@ def neuronal(tmp_path_factory):
 def conditional(tmp_path_factory):
     torch.set_default_dtype(torch.float32)
     made = tmp_path_factory.mktemp("runs") / "conditional"
-    arguments = ["--sizes.generator", "conditional", "--training.epochs", "1"]
+    arguments = ["--sizes.generator", "conditional", *SHORT]
     assert main(["train", "digits", "--out", str(made), *arguments]) == 0
     return made
 
@@ -263,8 +264,7 @@ def test_two_runs_are_compared(opened, folder, conditional):
         assert accuracy.locator("path").count() == 2
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_circuits_of_two_inputs_and_of_many(opened, conditional, width, scheme):
     with served(conditional) as url:
         page = opened(url, width=width, scheme=scheme)

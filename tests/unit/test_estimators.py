@@ -42,19 +42,24 @@ def _float32():
     torch.set_default_dtype(torch.float32)
 
 
-def checks(estimator):
-    """scikit-learn's checks of one; those that ask for no accuracy train for less."""
+def checks(which, estimator):
+    """scikit-learn's checks of one; those that ask for no accuracy train for less.
+
+    Each architecture and each kind is checked by one of the two that are not slow.
+    """
+    often = which in {"attentive classifier", "neuronal regressor"}
     for found in estimator_checks_generator(estimator):
         model, check = found[0], found[1]
         name = check.func.__name__
         if not name.endswith("_train") and not isinstance(model, type):
             model = clone(model).set_params(epochs=2)
-        yield pytest.param(model, check, id=name)
+        marks = () if often else pytest.mark.slow
+        yield pytest.param(model, check, id=name, marks=marks)
 
 
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    [each for kind in CHECKED.values() for each in checks(kind)],
+    [each for name, kind in CHECKED.items() for each in checks(name, kind)],
 )
 def test_scikit_learn_finds_nothing_to_object_to(estimator, check):
     check(estimator)

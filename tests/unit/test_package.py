@@ -34,7 +34,7 @@ def processor_time(code):
 
 def test_importing_takes_little_more_than_torch():
     """Measured 1.10 alone on the machine; 0.2 more for what runs beside."""
-    times = [(processor_time("import torch"), processor_time(ours)) for _ in range(3)]
+    times = [(processor_time("import torch"), processor_time(ours)) for _ in range(2)]
     torch, nacs = (min(each) for each in zip(*times, strict=True))
     assert nacs < 1.3 * torch
 

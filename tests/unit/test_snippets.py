@@ -132,6 +132,8 @@ def run_command(words, where, page):
         if " ".join(words) in LEFT_OUT:
             return
         given = SHORTER.get(page, []) if words[1] == "train" else []
+        if given and "demo" in words:
+            given = [*given, "--sizes.modules", "32"]
         if words[1] == "view" and "--html" not in words:
             # A server would never end.
             given = ["--html", "view.html", "--samples", "16"]
