@@ -19,7 +19,7 @@ from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Experiment, Run, Workshop
 from nacs.flops import multiply_adds
 
-__all__ = ["EXPERIMENT", "SHARES"]
+__all__ = ["EXPERIMENT", "SHARES", "smaller"]
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the modules, or of a Perceiver IO's latents, that go."""
@@ -68,7 +68,7 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
         complete = model.config.graph == "complete"
         orders = {
             order: [
-                evaluate(_smaller(model, share, order, seed), test)["accuracy"]
+                evaluate(smaller(model, share, order, seed), test)["accuracy"]
                 for share in SHARES
             ]
             for order in (("random",) if complete else ORDERS)
@@ -76,7 +76,7 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
         recovered = {
             str(share): evaluate(
                 tuned(
-                    _smaller(model, share, next(iter(orders)), seed),
+                    smaller(model, share, next(iter(orders)), seed),
                     train,
                     steps=steps,
                     batch=batch,
@@ -92,10 +92,17 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
     return one.measure("drops", act, shares=SHARES, count=count, steps=steps)
 
 
-def _smaller(
+def smaller(
     model: AttentiveCircuit, share: float, order: Any, seed: int
 ) -> AttentiveCircuit:
-    """The circuit without this share of its modules."""
+    """The circuit without this share of its modules.
+
+    Args:
+        model: A circuit, or a Perceiver IO, whose modules are its latents.
+        share: In [0, 1]; one module stays in any case.
+        order: Which go first; see `drop_modules`.
+        seed: Of the order "random".
+    """
     kept = max(1, round(model.config.modules * (1 - share)))
     return drop_modules(model, kept, order=order, seed=seed)
 
@@ -107,12 +114,12 @@ def _costs(setting: Images) -> Any:
 
     def act(model: nn.Module) -> dict[str, Any]:
         assert isinstance(model, AttentiveCircuit)
-        smaller = [_smaller(model, share, "random", 0) for share in SHARES]
-        work = [multiply_adds(m, batch.inputs) / len(batch.inputs) for m in smaller]
+        models = [smaller(model, share, "random", 0) for share in SHARES]
+        work = [multiply_adds(m, batch.inputs) / len(batch.inputs) for m in models]
         found: dict[str, Any] = {"multiply_adds": work}
-        frozen = [freeze(each) for each in smaller]
-        for how, models in (("live", smaller), ("frozen", frozen)):
-            seconds = torch.tensor(forward_seconds(models, batch.inputs))
+        frozen = [freeze(each) for each in models]
+        for how, those in (("live", models), ("frozen", frozen)):
+            seconds = torch.tensor(forward_seconds(those, batch.inputs))
             found[how] = (seconds[0] / seconds).median(1).values.tolist()
         return found
 
