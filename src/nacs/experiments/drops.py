@@ -19,7 +19,7 @@ from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Experiment, Run, Workshop
 from nacs.flops import multiply_adds
 
-__all__ = ["EXPERIMENT", "SHARES", "smaller"]
+__all__ = ["CLAIM", "EXPERIMENT", "SHARES", "smaller"]
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the modules, or of a Perceiver IO's latents, that go."""

@@ -17,7 +17,7 @@ from nacs.data.base import Dataset, Split
 from nacs.data.point_sets import Axis, dropped, rotated
 from nacs.draw import COLOURS
 from nacs.evaluation import evaluate
-from nacs.experiments.drops import smaller
+from nacs.experiments.drops import CLAIM, smaller
 from nacs.experiments.images import PERCEIVER
 from nacs.experiments.point_studies import CIRCUIT, Study, arms, studies
 from nacs.experiments.statistics import compared, percent, points, spread
@@ -34,7 +34,7 @@ SCORES = ("accuracy", "turned", "fewer")
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.9)
 """Of the points that are left out."""
 
-GONE, CLAIM = (0.0, 0.5, 0.8, 0.9), 0.8
+GONE = (0.0, 0.5, CLAIM, 0.9)
 """Of the modules, or of a Perceiver IO's latents, that go; figure 5 speaks of 80 %."""
 
 AXES = {"any": "any axis", "vertical": "the vertical axis"}
