@@ -4,6 +4,7 @@ trained circuits  →  fewer modules, by importance, at random, reversed  →  a
                   →  a short recovery training, frozen circuits timed in turns
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from nacs.attentive import AttentiveCircuit, drop_modules, freeze
+from nacs.data.base import Split
 from nacs.demo import forward_seconds
 from nacs.evaluation import evaluate
 from nacs.experiments.adapt import tuned
@@ -19,7 +21,7 @@ from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Experiment, Run, Workshop
 from nacs.flops import multiply_adds
 
-__all__ = ["CLAIM", "EXPERIMENT", "SHARES", "smaller"]
+__all__ = ["CLAIM", "EXPERIMENT", "SHARES", "curve"]
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the modules, or of a Perceiver IO's latents, that go."""
@@ -67,16 +69,13 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
         assert isinstance(model, AttentiveCircuit)
         complete = model.config.graph == "complete"
         orders = {
-            order: [
-                evaluate(smaller(model, share, order, seed), test)["accuracy"]
-                for share in SHARES
-            ]
+            order: curve(model, SHARES, test, order=order, seed=seed)
             for order in (("random",) if complete else ORDERS)
         }
         recovered = {
             str(share): evaluate(
                 tuned(
-                    smaller(model, share, next(iter(orders)), seed),
+                    _smaller(model, share, next(iter(orders)), seed),
                     train,
                     steps=steps,
                     batch=batch,
@@ -92,17 +91,25 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
     return one.measure("drops", act, shares=SHARES, count=count, steps=steps)
 
 
-def smaller(
-    model: AttentiveCircuit, share: float, order: Any, seed: int
-) -> AttentiveCircuit:
-    """The circuit without this share of its modules.
+def curve(
+    model: AttentiveCircuit, shares: Sequence[float], test: Split, **how: Any
+) -> list[float]:
+    """Accuracy without these shares of the modules, or of a Perceiver IO's latents.
 
     Args:
-        model: A circuit, or a Perceiver IO, whose modules are its latents.
-        share: In [0, 1]; one module stays in any case.
-        order: Which go first; see `drop_modules`.
-        seed: Of the order "random".
+        model: As it was trained; nothing is trained again.
+        shares: In [0, 1]; one module stays in any case.
+        test: What is classified.
+        how: `order` and `seed` of `drop_modules`.
     """
+    left = (_smaller(model, share, **how) for share in shares)
+    return [evaluate(each, test)["accuracy"] for each in left]
+
+
+def _smaller(
+    model: AttentiveCircuit, share: float, order: Any, seed: int
+) -> AttentiveCircuit:
+    """The circuit without this share of its modules."""
     kept = max(1, round(model.config.modules * (1 - share)))
     return drop_modules(model, kept, order=order, seed=seed)
 
@@ -114,7 +121,7 @@ def _costs(setting: Images) -> Any:
 
     def act(model: nn.Module) -> dict[str, Any]:
         assert isinstance(model, AttentiveCircuit)
-        models = [smaller(model, share, "random", 0) for share in SHARES]
+        models = [_smaller(model, share, "random", 0) for share in SHARES]
         work = [multiply_adds(m, batch.inputs) / len(batch.inputs) for m in models]
         found: dict[str, Any] = {"multiply_adds": work}
         frozen = [freeze(each) for each in models]

@@ -17,7 +17,7 @@ from nacs.data.base import Dataset, Split
 from nacs.data.point_sets import Axis, dropped, rotated
 from nacs.draw import COLOURS
 from nacs.evaluation import evaluate
-from nacs.experiments.drops import CLAIM, smaller
+from nacs.experiments.drops import CLAIM, curve
 from nacs.experiments.images import PERCEIVER
 from nacs.experiments.point_studies import CIRCUIT, Study, arms, studies
 from nacs.experiments.statistics import compared, percent, points, spread
@@ -123,10 +123,7 @@ def _gone(one: Run, test: Split, seed: int) -> list[float]:
         if not isinstance(model, AttentiveCircuit):
             return []
         order = "random" if model.config.graph == "complete" else "importance"
-        return [
-            evaluate(smaller(model, share, order, seed), test)["accuracy"]
-            for share in GONE
-        ]
+        return curve(model, GONE, test, order=order, seed=seed)
 
     return one.measure("gone", act, shares=GONE)
 
