@@ -115,23 +115,10 @@ def test_accuracy_is_measured_turned_and_thinned():
     assert found["density"] is None
 
 
-def test_what_dropped_modules_cost_is_told():
-    def row(*curves):
-        return {"by modules": points._spreads(curves)} if curves else {"by modules": []}
-
-    ours, theirs = ([0.9, 0.9, 0.88, 0.5],) * 2, ([0.8, 0.7, 0.58, 0.1],) * 2
-    rows = {CIRCUIT: row(*ours), PERCEIVER: row(*theirs), "Transformer, wider": row()}
-    told = points._lost({"gone": list(points.GONE), "rows": rows})
-    assert "loses 2.0 ± 0.0 points" in told
-    assert f"{PERCEIVER} +20.0" in told
-    assert "Transformer" not in told
-
-
 def test_a_row_leaves_the_untouched_objects_out_of_its_means():
     one = {"turned": {"any": [1.0, 0.5, 0.1], "vertical": [1.0, 0.9]}}
-    more = {"fewer": [1.0, 0.6, 0.2], "density": None, "gone": []}
+    more = {"fewer": [1.0, 0.6, 0.2], "density": None}
     row = points._row([one | more])
-    assert row["by modules"] == []
     assert row["accuracy"]["mean"] == 1.0
     assert row["turned"]["mean"] == pytest.approx(0.3)
     assert row["fewer"]["mean"] == pytest.approx(0.4)

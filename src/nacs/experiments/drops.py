@@ -1,27 +1,30 @@
 """Figures 5 and 15: accuracy, throughput and work as modules are dropped.
 
-trained circuits  →  fewer modules, by importance, at random, reversed  →  accuracy
-                  →  a short recovery training, frozen circuits timed in turns
+images, digits as points: trained circuits
+    →  fewer modules, by importance, at random, reversed  →  accuracy
+    →  a short recovery training, frozen circuits timed in turns
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from nacs.attentive import AttentiveCircuit, drop_modules, freeze
+from nacs.attentive import AttentiveCircuit, AttentiveConfig, drop_modules, freeze
 from nacs.data.base import Split
 from nacs.demo import forward_seconds
 from nacs.evaluation import evaluate
 from nacs.experiments.adapt import tuned
-from nacs.experiments.images import PERCEIVER, Images, images
+from nacs.experiments.images import PERCEIVER, circuits, images, perceivers
+from nacs.experiments.point_studies import crowded, fitted
 from nacs.experiments.statistics import compared, percent, points, spread
-from nacs.experiments.workshop import Experiment, Run, Workshop
+from nacs.experiments.workshop import Arm, Experiment, Run, Workshop
 from nacs.flops import multiply_adds
 
-__all__ = ["CLAIM", "EXPERIMENT", "SHARES", "curve"]
+__all__ = ["CLAIM", "EXPERIMENT", "SHARES"]
 
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the modules, or of a Perceiver IO's latents, that go."""
@@ -33,35 +36,90 @@ CLAIM = 0.8
 RECOVERED = (0.8, 0.95)
 """Shares after which all that is left is trained for a while."""
 
+DROPOUT = 0.9
+"""Largest share of modules dropped in a batch, of the arms that are trained so."""
+
+TRAINED_SO = ", module dropout"
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Where modules are dropped."""
+
+    name: str
+    like: AttentiveConfig
+    seeds: Sequence[int]
+    runs: Callable[[list[Arm], int], dict[str, Run]]
+
 
 def run(work: Workshop) -> dict[str, Any]:
-    """Every prior and Perceiver IO, every seed."""
+    """Both kinds of data, every arm, every seed."""
+    settings = [_images(work), _points(work)]
+    work.expect(sum(len(_arms(work, s.like)) * len(s.seeds) for s in settings))
+    return {"settings": {each.name: _asked(work, each) for each in settings}}
+
+
+def _images(work: Workshop) -> _Setting:
+    """The images of table 1, and their runs."""
     setting = images(work)
-    arms = [*setting.circuits(), *setting.rivals()]
-    work.expect(len(arms) * len(setting.seeds))
+    name = Path(setting.dataset.name).stem
+    return _Setting(name, setting.like, setting.seeds, setting.runs)
+
+
+def _points(work: Workshop) -> _Setting:
+    """The digits of table 2, with more modules."""
+    study = crowded(work)
+
+    def runs(arms: list[Arm], seed: int) -> dict[str, Run]:
+        return work.runs("drops", arms, study.read(seed), study.training, seed)
+
+    like = fitted(study.like, study.read(0))
+    seeds = work.pick(smoke=(0,), here=(0, 1, 2), paper=(0, 1, 2))
+    return _Setting(f"{study.name} as points", like, seeds, runs)
+
+
+def _arms(work: Workshop, like: AttentiveConfig) -> list[Arm]:
+    """Every prior and Perceiver IO; one of each trained with module dropout too."""
+    priors = circuits(like)[: work.pick(smoke=1, here=None, paper=None)]
+    rivals = perceivers(like)
+    dropout = [
+        replace(
+            arm,
+            name=arm.name + TRAINED_SO,
+            sizes=replace(arm.sizes, module_dropout=DROPOUT),
+        )
+        for arm in (priors[0], rivals[0])
+    ]
+    return [*priors, *rivals, *dropout]
+
+
+def _asked(work: Workshop, setting: _Setting) -> dict[str, Any]:
+    """One kind of data: facts, and what became of every arm."""
+    arms = _arms(work, setting.like)
     count = work.pick(smoke=100, here=2000, paper=10_000)
     steps = work.pick(smoke=2, here=200, paper=1000)
+    batch = work.pick(smoke=4, here=64, paper=64)
     found: dict[str, Any] = {}
     for seed in setting.seeds:
         for name, one in setting.runs(arms, seed).items():
             told = found.setdefault(name, {"seeds": []})
-            told["seeds"].append(_curves(setting, one, count, steps))
+            told["seeds"].append(_curves(one, count, steps))
+            count = min(count, len(one.dataset.test))
             if seed == setting.seeds[0]:
-                told |= one.measure("costs", _costs(setting))
+                told |= one.measure("costs", _costs(one.dataset.test, batch))
     return {
         "facts": {
-            "data": Path(setting.dataset.name).name,
             "modules": setting.like.modules,
-            "images": min(count, len(setting.dataset.test)),
+            "samples": count,
             "recovery steps": steps,
         },
         "arms": {name: _arm(each) for name, each in found.items()},
     }
 
 
-def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]:
+def _curves(one: Run, count: int, steps: int) -> dict[str, Any]:
     """Accuracy of one run, share by share, in every order, and after recovery."""
-    test, train = setting.dataset.test, setting.dataset.train
+    test, train = one.dataset.test, one.dataset.train
     test = test.take(range(min(count, len(test))))
     seed, batch = one.training.seed, min(one.training.batch, len(train))
 
@@ -69,7 +127,7 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
         assert isinstance(model, AttentiveCircuit)
         complete = model.config.graph == "complete"
         orders = {
-            order: curve(model, SHARES, test, order=order, seed=seed)
+            order: _curve(model, test, order, seed)
             for order in (("random",) if complete else ORDERS)
         }
         recovered = {
@@ -88,21 +146,13 @@ def _curves(setting: Images, one: Run, count: int, steps: int) -> dict[str, Any]
         }
         return {"orders": orders, "recovered": recovered}
 
-    return one.measure("drops", act, shares=SHARES, count=count, steps=steps)
+    asked = {"shares": SHARES, "orders": ORDERS, "count": count, "steps": steps}
+    return one.measure("drops", act, **asked)
 
 
-def curve(
-    model: AttentiveCircuit, shares: Sequence[float], test: Split, **how: Any
-) -> list[float]:
-    """Accuracy without these shares of the modules, or of a Perceiver IO's latents.
-
-    Args:
-        model: As it was trained; nothing is trained again.
-        shares: In [0, 1]; one module stays in any case.
-        test: What is classified.
-        how: `order` and `seed` of `drop_modules`.
-    """
-    left = (_smaller(model, share, **how) for share in shares)
+def _curve(model: AttentiveCircuit, test: Split, order: str, seed: int) -> list[float]:
+    """Accuracy share by share; nothing is trained again."""
+    left = (_smaller(model, share, order, seed) for share in SHARES)
     return [evaluate(each, test)["accuracy"] for each in left]
 
 
@@ -114,15 +164,14 @@ def _smaller(
     return drop_modules(model, kept, order=order, seed=seed)
 
 
-def _costs(setting: Images) -> Any:
+def _costs(test: Split, samples: int) -> Callable[[nn.Module], dict[str, Any]]:
     """Work a sample in a batch, and throughput over the whole circuit's, frozen."""
-    test = setting.dataset.test
-    batch = test.batch(range(setting.work.pick(smoke=4, here=64, paper=64)))
+    batch = test.batch(range(samples))
 
     def act(model: nn.Module) -> dict[str, Any]:
         assert isinstance(model, AttentiveCircuit)
         models = [_smaller(model, share, "random", 0) for share in SHARES]
-        work = [multiply_adds(m, batch.inputs) / len(batch.inputs) for m in models]
+        work = [multiply_adds(m, batch.inputs) / samples for m in models]
         found: dict[str, Any] = {"multiply_adds": work}
         frozen = [freeze(each) for each in models]
         for how, those in (("live", models), ("frozen", frozen)):
@@ -157,89 +206,109 @@ def _arm(told: dict[str, Any]) -> dict[str, Any]:
 
 def tell(found: dict[str, Any]) -> str:
     """What is left at some shares, and what the claim of figure 5 comes to."""
-    facts, arms = found["facts"], found["arms"]
+    head = (
+        "Accuracy on test samples, the least important modules dropped first (latents "
+        "of Perceiver IO at random); recovered: after a short training. Throughput: "
+        "frozen, batch 64, over the whole model, frozen too. Module dropout: as many "
+        "modules or latents as chance will, up to "
+        f"{DROPOUT:.0%}, are left out of every training batch (ours, not the paper's)."
+    )
+    parts = [_told(name, each) for name, each in found["settings"].items()]
+    return "\n\n".join([head, *parts])
+
+
+def _told(name: str, setting: dict[str, Any]) -> str:
+    """The table of one kind of data, the claim, and the orders."""
+    facts, arms = setting["facts"], setting["arms"]
     shown = [SHARES.index(share) for share in (0.0, 0.5, 0.8, 0.9, 0.95)]
     at = SHARES.index(CLAIM)
+    columns = [f"{SHARES[i]:.0%} dropped" for i in shown]
+    columns += [f"points lost at {CLAIM:.0%}", "recovered", "throughput"]
+    columns += ["multiply-adds"]
     lines = [
-        f"{Path(facts['data']).stem}, {facts['modules']} modules, accuracy on "
-        f"{facts['images']:,} test images, the least important modules dropped first "
-        "(latents of Perceiver IO at random); recovered: after "
-        f"{facts['recovery steps']} steps of training. Throughput: frozen, batch 64, "
-        "over the whole model, frozen too.",
+        f"**{name}**: {facts['modules']} modules, {facts['samples']:,} test samples, "
+        f"{facts['recovery steps']} steps of recovery.",
         "",
-        "| | "
-        + " | ".join(f"{SHARES[i]:.0%} dropped" for i in shown)
-        + " | points lost at 80 % | recovered, 80 % | throughput at 80 % | "
-        "multiply-adds at 80 % |",
-        "|---|" + "---|" * (len(shown) + 4),
+        "| | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
     ]
-    for name, arm in arms.items():
-        curve = next(iter(arm["orders"].values()))
-        share = arm["multiply_adds"][at] / arm["multiply_adds"][0]
-        cells = [*(percent(curve[i]) for i in shown), percent(arm["lost"])]
-        cells += [percent(arm["recovered"]["0.8"]), f"{arm['frozen'][at]:.1f} ×"]
-        cells += [f"{share:.2f} ×"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    best = min(
-        (n for n in arms if n.startswith("NAC")), key=lambda n: arms[n]["lost"]["mean"]
-    )
-    off = compared(arms[PERCEIVER]["lost"]["seeds"], arms[best]["lost"]["seeds"])
-    lines += [
-        "",
-        f"Best prior: {best} loses {percent(arms[best]['lost'])} points with 80 % of "
-        f"its modules dropped, at {arms[best]['frozen'][at]:.1f} × the throughput; "
-        f"{PERCEIVER} loses {points(off)} points more.",
-        "",
-        "| 80 % dropped | " + " | ".join(ORDERS) + " |",
-        "|---|" + "---|" * len(ORDERS),
-    ]
-    for name, arm in arms.items():
-        cells = [
-            percent(arm["orders"][o][at]) if o in arm["orders"] else "" for o in ORDERS
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for arm, told in arms.items():
+        curve = next(iter(told["orders"].values()))
+        share = told["multiply_adds"][at] / told["multiply_adds"][0]
+        cells = [*(percent(curve[i]) for i in shown), percent(told["lost"])]
+        cells += [percent(told["recovered"][str(CLAIM)])]
+        cells += [f"{told['frozen'][at]:.1f} ×", f"{share:.2f} ×"]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    lines += ["", _claim(arms), "", f"| {CLAIM:.0%} dropped | " + " | ".join(ORDERS)]
+    lines[-1] += " |"
+    lines.append("|---" * (len(ORDERS) + 1) + "|")
+    for arm, told in arms.items():
+        curves = [told["orders"].get(order) for order in ORDERS]
+        cells = [percent(curve[at]) if curve else "" for curve in curves]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def _claim(arms: dict[str, Any]) -> str:
+    """Figure 5's claim: the best prior beside Perceiver IO, trained alike."""
+    at = SHARES.index(CLAIM)
+    priors = [n for n in arms if n.startswith("NAC") and not n.endswith(TRAINED_SO)]
+    best = min(priors, key=lambda name: arms[name]["lost"]["mean"])
+    pairs = {best: PERCEIVER, priors[0] + TRAINED_SO: PERCEIVER + TRAINED_SO}
+    told: list[str] = []
+    for ours, theirs in pairs.items():
+        lost = arms[ours]["lost"]
+        more = compared(arms[theirs]["lost"]["seeds"], lost["seeds"])
+        told.append(
+            f"{ours} loses {percent(lost)} points with {CLAIM:.0%} of its modules "
+            f"dropped, at {arms[ours]['frozen'][at]:.1f} × the throughput; {theirs} "
+            f"loses {points(more)} points more."
+        )
+    return f"Best prior: {told[0]} {told[1]}"
+
+
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Accuracy by share and by work, the orders of the first prior, throughput."""
+    """For each kind of data: accuracy by share and by work, orders, throughput."""
     from nacs.draw import draw_panels
 
-    arms = found["arms"]
+    draw_panels([p for s in found["settings"].items() for p in _panels(*s)], path)
+
+
+def _panels(name: str, setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """Four panels of one kind of data."""
+    arms = setting["arms"]
     dropped = [100 * share for share in SHARES]
     curves = {n: next(iter(a["orders"].values())) for n, a in arms.items()}
     first = next(iter(arms))
-    draw_panels(
-        [
-            {
-                "x": "modules dropped, %",
-                "y": "test accuracy, %",
-                "lines": {n: (dropped, curve) for n, curve in curves.items()},
+    accuracy = f"{name}: test accuracy, %"
+    return [
+        {
+            "x": "modules dropped, %",
+            "y": accuracy,
+            "lines": {n: (dropped, curve) for n, curve in curves.items()},
+        },
+        {
+            "x": "M multiply-adds a sample",
+            "y": accuracy,
+            "log": True,
+            "lines": {
+                n: ([w / 1e6 for w in arms[n]["multiply_adds"]], curve)
+                for n, curve in curves.items()
             },
-            {
-                "x": "M multiply-adds a sample",
-                "y": "test accuracy, %",
-                "log": True,
-                "lines": {
-                    n: ([w / 1e6 for w in arms[n]["multiply_adds"]], curve)
-                    for n, curve in curves.items()
-                },
+        },
+        {
+            "x": f"modules dropped, %: {first}",
+            "y": accuracy,
+            "lines": {
+                o: (dropped, curve) for o, curve in arms[first]["orders"].items()
             },
-            {
-                "x": f"modules dropped, %: {first}",
-                "y": "test accuracy, %",
-                "lines": {
-                    o: (dropped, curve) for o, curve in arms[first]["orders"].items()
-                },
-            },
-            {
-                "x": "modules dropped, %",
-                "y": "throughput, frozen, × all modules",
-                "lines": {n: (dropped, a["frozen"]) for n, a in arms.items()},
-            },
-        ],
-        path,
-    )
+        },
+        {
+            "x": "modules dropped, %",
+            "y": f"{name}: throughput, frozen, × all modules",
+            "lines": {n: (dropped, a["frozen"]) for n, a in arms.items()},
+        },
+    ]
 
 
 EXPERIMENT = Experiment(

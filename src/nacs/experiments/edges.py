@@ -14,7 +14,7 @@ from torch import nn
 
 from nacs.attentive import AttentiveCircuit, eliminate_edges
 from nacs.evaluation import evaluate
-from nacs.experiments.images import PRIORS, images
+from nacs.experiments.images import PRIORS, circuits, images
 from nacs.experiments.statistics import percent, spread
 from nacs.experiments.workshop import Arm, Experiment, Workshop
 from nacs.graph import circuit_graph
@@ -30,7 +30,7 @@ LISTED = 8
 def run(work: Workshop) -> dict[str, Any]:
     """Every prior and seed; then every prior and bandwidth, trained for less long."""
     setting = images(work)
-    arms = setting.circuits()
+    arms = circuits(setting.like)
     work.expect(len(arms) * len(setting.seeds))
     count = work.pick(smoke=100, here=2000, paper=10_000)
     test = setting.dataset.test

@@ -18,7 +18,14 @@ from nacs.data.base import Array, Dataset, Split
 from nacs.evaluation import evaluate
 from nacs.experiments.adapt import features
 from nacs.experiments.episodes import Bench, divided, pooled, restricted
-from nacs.experiments.images import HERE, HERE_TRAINING, PAPER_TRAINING, Images
+from nacs.experiments.images import (
+    HERE,
+    HERE_TRAINING,
+    PAPER_TRAINING,
+    Images,
+    circuits,
+    perceivers,
+)
 from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Arm, Experiment, Workshop
 from nacs.models import count_parameters, lookup
@@ -148,7 +155,7 @@ def arms_of(work: Workshop, plan: Plan, seen: Dataset) -> list[Arm]:
     """A circuit with the scale-free prior; Perceiver IO as wide, and one as large."""
     like = fitted(plan.like, seen)
     setting = Images(work, seen, like, plan.training, plan.seeds)
-    return [*setting.circuits()[:1], *setting.rivals()]
+    return [*circuits(setting.like)[:1], *perceivers(setting.like)]
 
 
 def run(work: Workshop) -> dict[str, Any]:

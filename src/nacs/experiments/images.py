@@ -16,7 +16,15 @@ from nacs.recipe import TrainConfig
 from nacs.tasks import fitted
 from nacs.tokenizers import TokenizerConfig
 
-__all__ = ["PERCEIVER", "PRIORS", "Images", "images", "same_size"]
+__all__ = [
+    "PERCEIVER",
+    "PRIORS",
+    "Images",
+    "circuits",
+    "images",
+    "perceivers",
+    "same_size",
+]
 
 PRIORS = (
     "scale-free",
@@ -95,23 +103,6 @@ class Images:
         training = replace(self.training, batch=self.training.batch // 4)
         return replace(self, dataset=dataset, training=training)
 
-    def circuits(self) -> list[Arm]:
-        """A circuit for every prior."""
-        return [_circuit(f"NAC, {prior}", self.like, prior=prior) for prior in PRIORS]
-
-    def rivals(self) -> list[Arm]:
-        """Perceiver IO as wide as the circuits, and one with as many parameters."""
-        equal = presets.perceiver(self.like)
-        wanted = count_parameters(lookup("attentive").build(self.like))
-        return [
-            Arm(name=PERCEIVER, model="perceiver", sizes=equal),
-            Arm(
-                name=f"{PERCEIVER}, wider",
-                model="perceiver",
-                sizes=same_size("perceiver", equal, wanted),
-            ),
-        ]
-
     def runs(self, arms: list[Arm], seed: int) -> dict[str, Run]:
         """The runs of these arms with one seed."""
         return self.work.runs("images", arms, self.dataset, self.training, seed)
@@ -150,8 +141,23 @@ def _fewer(dataset: Dataset, train: int, test: int) -> Dataset:
     )
 
 
-def _circuit(name: str, like: AttentiveConfig, **changes: Any) -> Arm:
-    return Arm(name=name, model="attentive", sizes=replace(like, **changes))
+def circuits(like: AttentiveConfig) -> list[Arm]:
+    """A circuit for every prior."""
+    return [
+        Arm(name=f"NAC, {prior}", model="attentive", sizes=replace(like, prior=prior))
+        for prior in PRIORS
+    ]
+
+
+def perceivers(like: AttentiveConfig) -> list[Arm]:
+    """Perceiver IO as wide as a circuit, and one with as many parameters."""
+    equal = presets.perceiver(like)
+    wanted = count_parameters(lookup("attentive").build(like))
+    larger = same_size("perceiver", equal, wanted)
+    return [
+        Arm(name=PERCEIVER, model="perceiver", sizes=equal),
+        Arm(name=f"{PERCEIVER}, wider", model="perceiver", sizes=larger),
+    ]
 
 
 def same_size(model: str, sizes: Any, wanted: int) -> Any:

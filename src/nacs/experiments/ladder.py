@@ -13,7 +13,13 @@ from nacs.attentive import presets
 from nacs.data.base import Split
 from nacs.data.corruptions import CORRUPTIONS, corrupted
 from nacs.evaluation import predict
-from nacs.experiments.images import PERCEIVER, Images, images
+from nacs.experiments.images import (
+    PERCEIVER,
+    Images,
+    circuits,
+    images,
+    perceivers,
+)
 from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Arm, Experiment, Workshop
 from nacs.models import count_parameters, lookup
@@ -44,7 +50,7 @@ def rungs(setting: Images) -> list[Arm]:
         Arm(name=name, model="attentive", sizes=ladder[key])
         for key, name in named.items()
     ]
-    return [*setting.rivals(), *added, *setting.circuits()]
+    return [*perceivers(setting.like), *added, *circuits(setting.like)]
 
 
 def run(work: Workshop) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from nacs.data.base import Dataset
 from nacs.data.point_sets import Axis, centred, drawn, make_solids
 from nacs.data.splits import assemble
 from nacs.errors import UserError
-from nacs.experiments.images import PERCEIVER, same_size
+from nacs.experiments.images import perceivers, same_size
 from nacs.experiments.workshop import Arm, Workshop
 from nacs.models import count_parameters, lookup
 from nacs.recipe import TrainConfig
 from nacs.tokenizers import TokenizerConfig
 
-__all__ = ["CIRCUIT", "Study", "arms", "studies"]
+__all__ = ["CIRCUIT", "Study", "arms", "crowded", "fitted", "studies"]
 
 CIRCUIT = "NAC, scale-free"
 
@@ -106,6 +106,13 @@ def studies(work: Workshop) -> list[Study]:
         smoke=_smoke, here=_here, paper=_paper
     )
     return chosen(work)
+
+
+def crowded(work: Workshop) -> Study:
+    """The digits, or what else is last, with modules enough to drop most of them."""
+    last = studies(work)[-1]
+    modules = work.pick(smoke=16, here=128, paper=320)
+    return replace(last, like=replace(last.like, modules=modules))
 
 
 def _smoke(work: Workshop) -> list[Study]:  # noqa: ARG001
@@ -205,15 +212,18 @@ def _modelnet(work: Workshop) -> Dataset:
     return replace(read, train=train, val=val, test=test)
 
 
+def fitted(like: AttentiveConfig, dataset: Dataset) -> AttentiveConfig:
+    """The circuit for these points' features and classes."""
+    tokenizer = replace(like.tokenizer, features=dataset.shape[1] - 3)
+    return replace(like, tokenizer=tokenizer, classes=dataset.outputs)
+
+
 def arms(like: AttentiveConfig, dataset: Dataset) -> list[Arm]:
     """The circuit, Perceiver IO as wide and as large, and a Transformer as large."""
-    features = dataset.shape[1] - 3
-    tokenizer = replace(like.tokenizer, features=features)
-    circuit = replace(like, tokenizer=tokenizer, classes=dataset.outputs)
+    circuit = fitted(like, dataset)
     wanted = count_parameters(lookup("attentive").build(circuit))
-    perceiver = presets.perceiver(circuit)
     transformer = TransformerConfig(
-        tokenizer=tokenizer,
+        tokenizer=circuit.tokenizer,
         classes=dataset.outputs,
         width=like.width,
         layers=like.layers,
@@ -221,12 +231,7 @@ def arms(like: AttentiveConfig, dataset: Dataset) -> list[Arm]:
     )
     return [
         Arm(name=CIRCUIT, model="attentive", sizes=circuit),
-        Arm(name=PERCEIVER, model="perceiver", sizes=perceiver),
-        Arm(
-            name=f"{PERCEIVER}, wider",
-            model="perceiver",
-            sizes=same_size("perceiver", perceiver, wanted),
-        ),
+        *perceivers(circuit),
         Arm(
             name="Transformer, wider",
             model="transformer",

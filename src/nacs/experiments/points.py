@@ -2,7 +2,6 @@
 
 data sets × arms × seeds  →  accuracy on the test objects
                           →  and turned by growing angles, and with fewer points
-                          →  and without most of the modules, as in figure 5
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +16,10 @@ from nacs.data.base import Dataset, Split
 from nacs.data.point_sets import Axis, dropped, rotated
 from nacs.draw import COLOURS
 from nacs.evaluation import evaluate
-from nacs.experiments.drops import CLAIM, curve
 from nacs.experiments.images import PERCEIVER
 from nacs.experiments.point_studies import CIRCUIT, Study, arms, studies
 from nacs.experiments.statistics import compared, percent, points, spread
-from nacs.experiments.workshop import Arm, Experiment, Run, Workshop
+from nacs.experiments.workshop import Arm, Experiment, Workshop
 from nacs.graph import circuit_graph
 from nacs.models import count_parameters, lookup
 
@@ -33,9 +31,6 @@ PAPER = {CIRCUIT: "83.0", PERCEIVER: "77.4"}
 SCORES = ("accuracy", "turned", "fewer")
 SHARES = (0.0, 0.3, 0.5, 0.7, 0.9)
 """Of the points that are left out."""
-
-GONE = (0.0, 0.5, CLAIM, 0.9)
-"""Of the modules, or of a Perceiver IO's latents, that go; figure 5 speaks of 80 %."""
 
 AXES = {"any": "any axis", "vertical": "the vertical axis"}
 
@@ -67,7 +62,6 @@ def _studied(work: Workshop, study: Study, seeds: Sequence[int]) -> dict[str, An
             folder, compete, dataset, study.training, seed
         ).items():
             told = one.measure("points", act, **asked)
-            told["gone"] = _gone(one, dataset.test, seed)
             found.setdefault(name, []).append(told)
     rows: dict[str, dict[str, Any]]
     rows = {n: _row(each) | {"parameters": sizes[n]} for n, each in found.items()}
@@ -76,7 +70,7 @@ def _studied(work: Workshop, study: Study, seeds: Sequence[int]) -> dict[str, An
         row["ahead"] = {
             what: compared(ours[what]["seeds"], row[what]["seeds"]) for what in SCORES
         }
-    return {"facts": facts, "gone": list(GONE), **asked, "rows": rows}
+    return {"facts": facts, **asked, "rows": rows}
 
 
 def _parameters(arm: Arm) -> int:
@@ -116,18 +110,6 @@ def _measures(
     return act
 
 
-def _gone(one: Run, test: Split, seed: int) -> list[float]:
-    """Accuracy as modules go, without retraining; empty for what has none."""
-
-    def act(model: nn.Module) -> list[float]:
-        if not isinstance(model, AttentiveCircuit):
-            return []
-        order = "random" if model.config.graph == "complete" else "importance"
-        return curve(model, GONE, test, order=order, seed=seed)
-
-    return one.measure("gone", act, shares=GONE)
-
-
 def _densities(model: nn.Module) -> dict[str, float | None] | None:
     """How dense a learned graph is, and its prior; None for models without one."""
     if not isinstance(model, AttentiveCircuit) or model.config.graph == "complete":
@@ -148,7 +130,6 @@ def _row(each: list[dict[str, Any]]) -> dict[str, Any]:
             for axis in each[0]["turned"]
         },
         "by share": _spreads([one["fewer"] for one in each]),
-        "by modules": _spreads([one["gone"] for one in each]),
         "density": [one["density"] for one in each],
     }
 
@@ -182,7 +163,6 @@ def _told(name: str, study: dict[str, Any]) -> str:
         cells += ["" if arm == CIRCUIT else points(row["ahead"][s]) for s in SCORES]
         lines.append(f"| {arm} | " + " | ".join([*cells, PAPER.get(arm, "")]) + " |")
     lines += ["", *_robustness(study), "", _density(rows[CIRCUIT]["density"])]
-    lines += [_lost(study)]
     return "\n".join(lines)
 
 
@@ -199,28 +179,7 @@ def _robustness(study: dict[str, Any]) -> list[str]:
     for at, share in enumerate(study["shares"]):
         cells = [percent(row["by share"][at]) for row in rows.values()]
         lines.append(f"| {share:.0%} left out | " + " | ".join(cells) + " |")
-    for at, share in enumerate(study["gone"][1:], start=1):
-        curves = [row["by modules"] for row in rows.values()]
-        cells = [percent(curve[at]) if curve else "" for curve in curves]
-        lines.append(f"| {share:.0%} of modules dropped | " + " | ".join(cells) + " |")
     return lines
-
-
-def _lost(study: dict[str, Any]) -> str:
-    """What dropped modules cost the circuit, and what latents cost Perceiver IO."""
-    at = study["gone"].index(CLAIM)
-    lost: dict[str, list[float]] = {}
-    for arm, row in study["rows"].items():
-        if row["by modules"]:
-            whole, left = (row["by modules"][i]["seeds"] for i in (0, at))
-            lost[arm] = [a - b for a, b in zip(whole, left, strict=True)]
-    ours = lost.pop(CIRCUIT)
-    more = [f"{arm} {points(compared(each, ours))}" for arm, each in lost.items()]
-    return (
-        f"With {CLAIM:.0%} of its modules dropped, the least important first, "
-        f"{CIRCUIT} loses {percent(spread(ours))} points; how many more go with as "
-        f"many latents dropped at random: {', '.join(more)}."
-    )
 
 
 def _density(seeds: list[dict[str, float]]) -> str:
