@@ -1,6 +1,7 @@
 """Run a model over a split: predictions, loss, accuracy."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -8,7 +9,7 @@ from nacs.data.base import Batch, Split
 from nacs.errors import UserError
 from nacs.metrics import SCORES, auprc, auroc
 
-__all__ = ["evaluate", "moved", "predict"]
+__all__ = ["evaluate", "losses", "moved", "predict"]
 
 
 def moved(batch: Batch, like: Tensor) -> Batch:
@@ -20,6 +21,19 @@ def moved(batch: Batch, like: Tensor) -> Batch:
         return each.to(like)
 
     return Batch(*map(move, batch))  # pyright: ignore[reportArgumentType]
+
+
+def losses(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
+    """The loss of every sample, through which gradients flow.
+
+    Cross-entropy in nats for classes; for numbers the mean squared error, in the unit
+    of the batch's targets.
+    """
+    logits = model(batch.inputs, batch.keep, batch.context, batch.context_keep)
+    if not batch.targets.is_floating_point():
+        return F.cross_entropy(logits, batch.targets, reduction="none")
+    off = logits.reshape(batch.targets.shape) - batch.targets
+    return off.square().reshape(len(off), -1).mean(-1)
 
 
 @torch.no_grad()

@@ -104,15 +104,15 @@ def test_predict_says_what_is_wrong_with_a_file(
 
 
 def test_prune(trained, capsys, tmp_path):
-    for index, options in enumerate(
-        (["--keep", "0.25"], ["--edges", "0.1"], ["--max-drop", "0.5"])
-    ):
+    ways = (["--keep", "0.25"], ["--keep", "0.25", "--by", "effect"])
+    ways += (["--edges", "0.1"], ["--max-drop", "0.5", "--by", "effect"])
+    for index, options in enumerate(ways):
         out = tmp_path / str(index)
         text = said(capsys, "prune", trained, *options, "--out", out, "--json")
         figures = json.loads(text)
         again = json.loads(said(capsys, "evaluate", out, "--json"))
         assert again["accuracy"] == figures["after"]["accuracy"]
-        if index == 0:
+        if index < 2:
             assert figures["modules"] == 3
             small, large = (
                 (run / "checkpoint" / "model.safetensors").stat().st_size
@@ -179,6 +179,7 @@ def test_bad_input_gets_one_line(arguments, message, capsys, tmp_path, monkeypat
         (["--edges", "-0.1"], "[0, 1]"),
         (["--max-drop", "1"], "[0, 1)"),
         (["--keep", "0.5", "--max-drop", "0.1"], "exclude each other"),
+        (["--edges", "0.5", "--by", "effect"], "give --keep or --max-drop with it"),
         ([], "nothing to prune"),
     ],
 )

@@ -145,12 +145,6 @@ def test_figures_are_kept_told_and_drawn(tmp_path, monkeypatch):
     for row in study["rows"].values():
         assert row["by angle"]["any"][0] == row["accuracy"] == row["by share"][0]
         assert len(row["accuracy"]["seeds"]) == 2
-        if row["by modules"]:
-            assert row["by modules"][0] == row["accuracy"]
-            assert len(row["by modules"]) == 4
-    assert [bool(row["by modules"]) for row in study["rows"].values()] == [
-        *(True, True, True, False)
-    ]
     ours, theirs = (study["rows"][arm]["turned"] for arm in (CIRCUIT, PERCEIVER))
     ahead = study["rows"][PERCEIVER]["ahead"]["turned"]
     assert ahead["mean"] == pytest.approx(ours["mean"] - theirs["mean"])

@@ -3,6 +3,7 @@
 from nacs.attentive.attention import SKMDPA
 from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.config import AttentiveConfig
+from nacs.attentive.effects import effects, ranked_by_effect
 from nacs.attentive.frozen import freeze
 from nacs.attentive.links import Links
 from nacs.attentive.model import AttentiveCircuit
@@ -19,6 +20,8 @@ __all__ = [
     "ModFFN",
     "Modules",
     "drop_modules",
+    "effects",
     "eliminate_edges",
     "freeze",
+    "ranked_by_effect",
 ]

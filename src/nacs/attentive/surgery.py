@@ -22,7 +22,11 @@ Order = Literal["importance", "random", "reversed"]
 
 
 def surviving_modules(
-    model: AttentiveCircuit, keep: int, *, order: Order = "importance", seed: int = 0
+    model: AttentiveCircuit,
+    keep: int,
+    *,
+    order: Order | Int[Tensor, " modules"] = "importance",
+    seed: int = 0,
 ) -> Int[Tensor, " kept"]:
     """Which processors of an unconditional circuit stay, in ascending order.
 
@@ -31,10 +35,22 @@ def surviving_modules(
         keep: How many stay, at least 1.
         order: "importance" drops the least connected first (eq 10), "reversed" the
             most connected, "random" any; a complete graph knows no other than random.
+            Or all modules from the first that stays to the first that goes, as
+            `nacs.attentive.ranked_by_effect` finds them.
         seed: Of the random order.
+
+    Raises:
+        ValueError: If an order of one's own has not every module once.
     """
     count = model.config.modules
-    if order == "random" or model.config.graph == "complete":
+    if isinstance(order, Tensor):
+        if not torch.equal(order.sort().values.cpu(), torch.arange(count)):
+            raise ValueError(
+                f"`order` must have each of the {count} modules once, got "
+                f"{order.tolist()}."
+            )
+        ranked = order
+    elif order == "random" or model.config.graph == "complete":
         generator = torch.Generator().manual_seed(seed)
         ranked = torch.randperm(count, generator=generator)
     else:
@@ -45,7 +61,11 @@ def surviving_modules(
 
 
 def drop_modules(
-    model: AttentiveCircuit, keep: int, *, order: Order = "importance", seed: int = 0
+    model: AttentiveCircuit,
+    keep: int,
+    *,
+    order: Order | Int[Tensor, " modules"] = "importance",
+    seed: int = 0,
 ) -> AttentiveCircuit:
     """A really smaller circuit of the `keep` best connected processors.
 
@@ -61,7 +81,7 @@ def drop_modules(
         seed: Of the random order.
 
     Raises:
-        ValueError: If `keep` is not in [1, modules].
+        ValueError: If `keep` is not in [1, modules], or the order is not one.
     """
     config = model.config
     if not 1 <= keep <= config.modules:
@@ -71,9 +91,10 @@ def drop_modules(
         )
     state = model.state_dict()
     if config.generator == "conditional":
-        if order != "importance":
+        if isinstance(order, Tensor) or order != "importance":
+            told = "a ranking" if isinstance(order, Tensor) else f'"{order}"'
             raise ValueError(
-                f'a conditional circuit drops modules by "importance", got "{order}".'
+                f'a conditional circuit drops modules by "importance", got {told}.'
             )
         return _rebuild(model, replace(config, kept=keep), state)
     index = surviving_modules(model, keep, order=order, seed=seed).to(
