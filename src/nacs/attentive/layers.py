@@ -289,16 +289,19 @@ class ReadOut(nn.Module):
 
     Args:
         attention: From read-out modules to processors, without a residual.
-        ffn: The read-outs' own computation.
+        ffn: The read-outs' own computation, with a residual.
         outputs: Number of read-out modules.
         width: Width of the states.
         classes: Width of the answer: classes, or regression targets.
     """
 
+    fixed_asked: Tensor | None
+
     def __init__(
         self, attention: SKMDPA, ffn: ModFFN, *, outputs: int, width: int, classes: int
     ) -> None:
         super().__init__()
+        self.register_buffer("fixed_asked", None)
         self.attention, self.ffn = attention, ffn
         self.confidence = nn.Linear(width, 1) if outputs > 1 else None
         self.to_logits = nn.Linear(width, classes)
@@ -307,6 +310,9 @@ class ReadOut(nn.Module):
         """See `SKMDPA.fix`; the read-outs' queries never change."""
         self.attention.fix(outputs, senders, states=True, sparse=False)
         self.ffn.fix(outputs.codes)
+        if self.confidence is not None:
+            heard = self.ffn.layer_scale(self.confidence.weight)
+            self.fixed_asked = heard @ self.ffn.contract.linear.weight
 
     def poll(self, outputs: Modules, senders: Modules) -> Tensor:
         """The read-outs' final states (batch outputs width)."""
@@ -323,4 +329,22 @@ class ReadOut(nn.Module):
         self, outputs: Modules, senders: Modules
     ) -> Float[Tensor, "batch classes"]:
         """The circuit's answer."""
+        if self.fixed_asked is not None and self.confidence is not None:
+            return self._folded(outputs, senders, self.confidence, self.fixed_asked)
         return self.pool(self.poll(outputs, senders))
+
+    def _folded(
+        self, outputs: Modules, senders: Modules, confidence: nn.Linear, asked: Tensor
+    ) -> Float[Tensor, "batch classes"]:
+        """The same numbers, with the network's last linear map done once a sample.
+
+        It is done for the weighted sum of what it takes, not for every read-out, since
+        the weights sum to one. `asked` is what the confidence hears through that map,
+        but for a constant, which a softmax ignores.
+        """
+        states = self.attention(outputs, senders)
+        hidden = self.ffn.hidden(states, outputs.codes)
+        scores = confidence(states) + F.linear(hidden, asked)
+        weights = confidence_weights(scores.squeeze(-1)).unsqueeze(-2)
+        pooled = weights @ states + self.ffn.last(weights @ hidden)
+        return self.to_logits(pooled.squeeze(-2))

@@ -82,8 +82,12 @@ class ModFC(nn.Module):
         codes: Float[Tensor, "*#batch #modules code"] | None,
     ) -> Float[Tensor, "*batch _modules out_features"]:
         """Transform every module's state under that module's code."""
+        return self.linear(self.rescaled(states, codes))
+
+    def rescaled(self, states: Tensor, codes: Tensor | None) -> Tensor:
+        """What W multiplies: the states as these codes hear them."""
         scale = self.scale(codes)
-        return self.linear(states if scale is None else states * scale)
+        return states if scale is None else states * scale
 
 
 class LayerScale(nn.Module):
@@ -144,11 +148,21 @@ class ModFFN(nn.Module):
         codes: Float[Tensor, "*#batch modules code"] | None,
     ) -> Float[Tensor, "*batch modules width"]:
         """Let every module compute on its own state."""
-        hidden = self.expand(self.norm(states), codes)
-        if self.gated:
-            value, gate = hidden.chunk(2, dim=-1)
-            hidden = value * F.gelu(gate)
-        else:
-            hidden = F.gelu(hidden)
-        out = self.layer_scale(self.contract(hidden, codes))
+        out = self.last(self.hidden(states, codes))
         return states + out if self.residual else out
+
+    def hidden(
+        self,
+        states: Float[Tensor, "*#batch modules width"],
+        codes: Float[Tensor, "*#batch modules code"] | None,
+    ) -> Float[Tensor, "*batch modules hidden"]:
+        """All but the last linear map."""
+        wide = self.expand(self.norm(states), codes)
+        if self.gated:
+            value, gate = wide.chunk(2, dim=-1)
+            return self.contract.rescaled(value * F.gelu(gate), codes)
+        return self.contract.rescaled(F.gelu(wide), codes)
+
+    def last(self, hidden: Float[Tensor, "*batch hidden"]) -> Tensor:
+        """The last linear map, which all modules share."""
+        return self.layer_scale(self.contract.linear(hidden))
