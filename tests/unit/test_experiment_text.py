@@ -11,7 +11,16 @@ from nacs.data.base import Split
 from nacs.data.listops import make_listops
 from nacs.data.splits import assemble
 from nacs.experiments import find, sequences, text, workshop
-from nacs.experiments.sequences import ARMS, LISTOPS, NAC, REVIEWS, arms, tasks
+from nacs.experiments.sequences import (
+    ARMS,
+    LISTOPS,
+    LONG,
+    NAC,
+    PERCEIVER,
+    REVIEWS,
+    arms,
+    tasks,
+)
 from nacs.experiments.workshop import Workshop
 from nacs.models import count_parameters, lookup
 
@@ -63,7 +72,7 @@ def test_rivals_are_of_equal_size():
         assert {a.sizes.tokenizer.kind for a in arms(task)} <= {"tokens", "bytes"}
 
 
-@pytest.mark.parametrize("name", [LISTOPS, REVIEWS])
+@pytest.mark.parametrize("name", [LISTOPS, LONG])
 def test_the_paper_s_scale_can_be_built(monkeypatch, name):
     stand_in = {
         "listops": lambda: assemble(make_listops((300, 20, 20)), seed=0),
@@ -115,12 +124,15 @@ def test_counts_see_no_more_than_models():
 
 def test_here_takes_other_samples_to_test_than_to_learn(shared):
     work = Workshop(folder=None, scale="here", files=shared / "data")
-    short, reviews = tasks(work)
+    short, reviews, long = tasks(work)
     assert short.released is not None
     assert len(short.released) == 7523
     counts = [len(s) for s in (reviews.dataset.train, reviews.dataset.val)]
     assert (*counts, len(reviews.dataset.test)) == sequences.HERE_REVIEWS
-    assert max(text.lengths(reviews.dataset.test)) == sequences.HERE_BYTES
+    for task in (reviews, long):
+        most = sequences.HERE_BYTES[task.name]
+        assert max(text.lengths(task.dataset.test)) == most
+    assert [arm.name for arm in arms(long)] == [NAC, PERCEIVER]
     read = [each.tobytes() for each in reviews.dataset.train.inputs]
     kept = [each.tobytes() for each in reviews.dataset.val.inputs]
     assert np.mean([each in set(read) for each in kept]) < 0.01  # reviews sent twice
