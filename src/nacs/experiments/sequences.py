@@ -90,7 +90,7 @@ was tried is in docs/LOG.md."""
 HERE_TRAINING = {
     LISTOPS: TrainConfig(epochs=3, warmup_epochs=0.3, graph_weight=0.01),
     REVIEWS: TrainConfig(epochs=2, batch=32, warmup_epochs=0.2, graph_weight=0.01),
-    LONG: TrainConfig(epochs=4, batch=32, warmup_epochs=0.3, graph_weight=0.01),
+    LONG: TrainConfig(epochs=3, batch=32, warmup_epochs=0.3, graph_weight=0.01),
 }
 """How they are trained."""
 
