@@ -20,6 +20,7 @@ ORDER = (
     "layers",
     "model",
     "surgery",
+    "effects",
     "frozen",
     "presets",
 )
