@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import torch
 from PIL import Image
 
 from nacs import native
+from nacs.attentive import AttentiveCircuit, presets
 from nacs.attentive.priors import graphon
 from nacs.cli import main
 from nacs.data import load
+from nacs.errors import UserError
+from nacs.verbs import prune
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +123,12 @@ def test_prune(trained, capsys, tmp_path):
                 for run in (out, trained)
             )
             assert small < large
+
+
+def test_modules_of_a_conditional_circuit_have_no_ranking():
+    sizes = replace(presets.tiny(), generator="conditional")
+    with pytest.raises(UserError, match="use --by importance"):
+        prune._ranking(AttentiveCircuit(sizes), load("digits"))
 
 
 def test_describe(trained, capsys):
