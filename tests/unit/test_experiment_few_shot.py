@@ -256,7 +256,7 @@ def test_the_larger_scales_build_and_their_figures_can_be_drawn(tmp_path, scale,
     assert plan.groups[1] >= plan.ways
     assert {(8, 1), (8, 2), (8, 4), (8, 8), (8, 16), (2, 8), (64, 8)} <= {*plan.points}
     with torch.device("meta"):
-        arms = arms_of(work, plan, coloured(side))
+        arms = arms_of(plan, coloured(side))
         built = [lookup(arm.model).build(arm.sizes) for arm in arms]
         answers = [model(torch.zeros(2, 3, side, side)) for model in built]
     assert [tuple(answer.shape) for answer in answers] == [(2, 120)] * 3

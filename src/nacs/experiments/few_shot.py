@@ -22,7 +22,6 @@ from nacs.experiments.images import (
     HERE,
     HERE_TRAINING,
     PAPER_TRAINING,
-    Images,
     circuits,
     perceivers,
 )
@@ -151,11 +150,10 @@ def _loaded(work: Workshop) -> Dataset:
     return data.load("tiny-imagenet")
 
 
-def arms_of(work: Workshop, plan: Plan, seen: Dataset) -> list[Arm]:
+def arms_of(plan: Plan, seen: Dataset) -> list[Arm]:
     """A circuit with the scale-free prior; Perceiver IO as wide, and one as large."""
     like = fitted(plan.like, seen)
-    setting = Images(work, seen, like, plan.training, plan.seeds)
-    return [*circuits(setting.like)[:1], *perceivers(setting.like)]
+    return [*circuits(like)[:1], *perceivers(like)]
 
 
 def run(work: Workshop) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def run(work: Workshop) -> dict[str, Any]:
     plan, dataset = plan_of(work), _loaded(work)
     groups = divided(len(dataset.classes), plan.groups)
     seen, held, unseen = (restricted(dataset, group) for group in groups)
-    arms = arms_of(work, plan, seen)
+    arms = arms_of(plan, seen)
     work.expect(len(arms) * len(plan.seeds))
     asked = {
         name: value

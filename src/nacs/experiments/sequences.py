@@ -83,9 +83,9 @@ HERE = {
     REVIEWS: _circuit(32, layers=2),
     LONG: _circuit(32, layers=2),
 }
-"""Circuits that, with their rivals, are trained on two cores in an hour. Of expressions
-everybody hears the readers, which are as many as there are symbols at most; what else
-was tried is in docs/LOG.md."""
+"""Circuits that, with their rivals, are trained on two cores in a few hours. Of
+expressions everybody hears the readers, which are as many as there are symbols at most;
+what else was tried is in docs/LOG.md."""
 
 HERE_TRAINING = {
     LISTOPS: TrainConfig(epochs=3, warmup_epochs=0.3, graph_weight=0.01),
@@ -179,7 +179,7 @@ def _smoke(work: Workshop) -> list[Task]:
 
 
 def _here(work: Workshop) -> list[Task]:
-    """What two processor cores train in an hour."""
+    """What two processor cores train in a few hours."""
     short = data.load("listops-short")
     if work.files is not None and (work.files / "imdb_train.jsonl.xz").is_file():
         whole = _reviews(work)

@@ -51,7 +51,7 @@ BINS = 4
 
 
 def run(work: Workshop) -> dict[str, Any]:
-    """Every arm and seed on both tasks, beside what needs no such model."""
+    """Every task, arm and seed, beside what needs no such model."""
     seeds = work.pick(smoke=(0, 1), here=(0, 1, 2), paper=(0, 1, 2))
     asked = tasks(work)
     work.expect(sum(len(arms(task)) for task in asked) * len(seeds))
