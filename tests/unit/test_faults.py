@@ -277,7 +277,9 @@ def test_a_leak_would_be_seen(monkeypatch, leak, grows):
 
     found = soak.soaked(work, 0.02)
     assert found["open_files"]["after"] - found["open_files"]["before"] == len(kept[1:])
-    assert (found["megabytes_an_hour"]["slope"] > 1000) == grows
+    # What is lost is 180,000 MB an hour; the process itself may take a megabyte or two
+    # in this second, which is some thousands.
+    assert (found["megabytes_an_hour"]["slope"] > 50_000) == grows
     for _, file in kept:
         os.close(file)
 
