@@ -85,7 +85,7 @@ def _points(work: Workshop) -> _Setting:
         return work.runs("drops", arms, study.read(seed), study.training, seed)
 
     like = fitted(study.like, study.read(0))
-    seeds = work.pick(smoke=(0,), here=(0, 1, 2), paper=(0, 1, 2))
+    seeds = work.pick(smoke=(0,), here=(0, 1, 2, 3, 4), paper=(0, 1, 2))
     return _Setting(f"{study.name} as points", like, seeds, runs)
 
 

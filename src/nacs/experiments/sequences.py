@@ -81,11 +81,12 @@ def _circuit(width: int, layers: int, **changes: Any) -> AttentiveConfig:
 HERE = {
     LISTOPS: _circuit(48, layers=3, wiring="relay", readers=48, states="seeded"),
     REVIEWS: _circuit(32, layers=2),
-    LONG: _circuit(32, layers=2),
+    LONG: _circuit(32, layers=2, states="seeded"),
 }
 """Circuits that, with their rivals, are trained on two cores in a few hours. Of
 expressions everybody hears the readers, which are as many as there are symbols at most;
-what else was tried is in docs/LOG.md."""
+states that are normalised keep the read-in of thousands of bytes from standing still.
+What else was tried is in docs/LOG.md."""
 
 HERE_TRAINING = {
     LISTOPS: TrainConfig(epochs=3, warmup_epochs=0.3, graph_weight=0.01),
