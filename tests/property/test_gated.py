@@ -29,17 +29,22 @@ def gradients(act, leaves):
     return out, *torch.autograd.grad((out * out.cos()).sum(), leaves)
 
 
+ways = pytest.mark.parametrize("rows", [2, 5, 30], ids=["rows", "heads", "samples"])
+"""How much is done at once: 2 rows of a head, a head, 3 samples; the last is ragged."""
+
+
 @pytest.mark.parametrize("masks", [(), (1,), (4,)])
-@pytest.mark.parametrize("rows", [2, 5])
+@ways
 def test_a_learned_mask_in_numbers_and_gradients(masks, rows, monkeypatch):
-    """In blocks, of which the last is ragged, and in one."""
     monkeypatch.setattr(gated, "BLOCK", rows * 7)
     leaves = case(masks)
     fast, reference = gradients(gated_attention, leaves), gradients(plain, leaves)
     assert_close(fast, reference, atol=1e-12, rtol=1e-10)
 
 
-def test_a_receiver_without_senders_hears_nothing():
+@ways
+def test_a_receiver_without_senders_hears_nothing(rows, monkeypatch):
+    monkeypatch.setattr(gated, "BLOCK", rows * 7)
     q, k, v, mask = case((4,))
     with torch.no_grad():
         mask[:, 2] = -math.inf

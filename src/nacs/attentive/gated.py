@@ -2,8 +2,8 @@
 
 torch's fused attention gives its mask no gradient; with one that has, it writes out all
 weights of all samples and heads. Here the way forward is the fused one, and the way
-back computes the weights again, some rows of a head at a time, so that they stay in
-the cache:
+back computes the weights again, some rows of a head at a time, or all rows of some
+samples, so that they stay in the cache:
 
     W = exp(q kᵀ / √d + log K − log Σ),   D = W ⊙ (dO vᵀ − rowsum(dO ⊙ O))
     dq = D k / √d,   dk = Dᵀ q / √d,   dv = Wᵀ dO,   d log K = Σ_heads D
@@ -28,7 +28,7 @@ from nacs.native.parts import transformed
 __all__ = ["gated_attention"]
 
 BLOCK = 2**18
-"""Weights of one head that are computed again at a time: 1 MB, as second caches."""
+"""Weights that are computed again at a time: 1 MB, as second caches."""
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -107,6 +107,14 @@ def _gated_back(
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
     along = (d_out * out).sum(-1, keepdim=True)
     masks = log_kernel.expand(len(q), -1, -1)
+    weights = math.prod(q.shape[1:3]) * k.shape[2]
+    if several := BLOCK // max(1, weights):
+        for start in range(0, len(q), several):
+            part = slice(start, start + several)
+            known = masks[part, None] - normaliser[part].unsqueeze(-1)
+            inputs = [each[part] for each in (q, d_out, along, k, v)]
+            _samples_back(known, inputs, [each[part] for each in found])
+        return found
     for each in found[1:]:
         each.zero_()
     step = max(1, BLOCK // max(1, k.shape[2]))
@@ -119,6 +127,19 @@ def _gated_back(
             rows = [each[sample, head] for each in (*asked, k, v, *found[1:3])]
             _block_back(known, rows, found[3][sample, cut])
     return found
+
+
+def _samples_back(known: Tensor, inputs: list[Tensor], found: list[Tensor]) -> None:
+    """Gradients of some samples, as one batch of all their heads; see `_block_back`."""
+    q, d_out, along, k, v = (each.flatten(0, 1) for each in inputs)
+    d_q, d_k, d_v, d_mask = found
+    shrink = q.shape[-1] ** -0.5
+    weights = known.flatten(0, 1).baddbmm_(q, k.mT, alpha=shrink).exp_()
+    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    torch.mul((slope @ k).view(d_q.shape), shrink, out=d_q)
+    torch.mul((slope.mT @ q).view(d_k.shape), shrink, out=d_k)
+    d_v.copy_((weights.mT @ d_out).view(d_v.shape))
+    torch.sum(slope.view(known.shape), 1, out=d_mask)
 
 
 def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
