@@ -1,6 +1,15 @@
-"""The main job on real data: train a circuit on digits, then shrink it step by step."""
+"""The main job on real data: train a circuit on digits, then shrink it step by step.
 
+digits  →  circuit trained here, Perceiver IO in a process beside it
+        →  both shrunk: accuracy, throughput  →  table, pictures, result.json
+"""
+
+import contextlib
+import io
+import multiprocessing
+import signal
 import time
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +23,14 @@ from nacs import data
 from nacs.attentive import AttentiveCircuit, drop_modules, presets
 from nacs.data.base import Dataset, Split
 from nacs.draw import draw_drops, draw_graph
+from nacs.errors import UserError
 from nacs.evaluation import evaluate
 from nacs.graph import circuit_graph
 from nacs.models import count_parameters
 from nacs.recipe import TrainConfig
 from nacs.runs import write_json
 from nacs.train import train
+from nacs.tune import start_job
 
 __all__ = ["DEMO_TRAINING", "demo", "drop_curve", "forward_seconds", "module_spread"]
 
@@ -59,21 +70,20 @@ def demo(
     config = presets.demo()
     if module_dropout is not None:
         config = replace(config, module_dropout=module_dropout)
-    rivals = {
-        "attentive circuit": ("", "attentive", config, out),
-        "Perceiver IO": (
-            "perceiver_",
-            "perceiver",
-            presets.perceiver(config),
-            out / "perceiver",
-        ),
+    rival = ("perceiver", presets.perceiver(config), dataset, training)
+    runs = {
+        "attentive circuit": ("", ("attentive", config, dataset, training, out)),
+        "Perceiver IO": ("perceiver_", (*rival, out / "perceiver")),
     }
+    console.print(f"training two models side by side on {len(dataset.train)} digits")
+    with _beside(*runs["Perceiver IO"][1]):
+        train(*runs["attentive circuit"][1])
     result: dict[str, Any] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
-    for label, (prefix, name, sizes, folder) in rivals.items():
-        console.print(f"[bold]{label}[/bold]: training on {len(dataset.train)} digits")
-        result |= _prefixed(prefix, train(name, sizes, dataset, training, folder))
-        model = _trained(folder)
+    for label, (prefix, run) in runs.items():
+        console.print(f"[bold]{label}[/bold]: dropping its modules")
+        result |= _prefixed(prefix, train(*run))  # it has only to be tested
+        model = _trained(run[-1])
         curves[label] = drop_curve(model, dataset.test, seed=seed)
         by_share = {row["dropped"]: row["accuracy"] for row in curves[label]}
         result[f"{prefix}test_accuracy"] = by_share[0.0]
@@ -90,6 +100,33 @@ def demo(
     write_json(out / "result.json", result)
     _report(console, result, out)
     return result
+
+
+@contextlib.contextmanager
+def _beside(*run: Any) -> Generator[None, None, None]:
+    """Train in another process, with half of the threads here, and wait for its end.
+
+    Whatever ends it too early, the run can go on from its last epoch.
+    """
+    threads = torch.get_num_threads()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_trained_quietly, args=run, daemon=True)
+    process.start()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        yield
+        process.join()
+    finally:
+        process.terminate()
+        torch.set_num_threads(threads)
+
+
+def _trained_quietly(*run: Any) -> None:
+    """One thread, no bar, nothing said: what is wrong, the other process says."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_job()
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(UserError):
+        train(*run)
 
 
 def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def _run(plan: Plan, study: "Study", count: int, jobs: int, late: float | None) 
             _one(plan, study, late)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, count), spawn, _start_job) as pool:
+    with ProcessPoolExecutor(min(jobs, count), spawn, start_job) as pool:
         try:
             for done in [pool.submit(_job, plan, late) for _ in range(count)]:
                 done.result()
@@ -235,7 +235,7 @@ def _run(plan: Plan, study: "Study", count: int, jobs: int, late: float | None) 
             pool.shutdown(cancel_futures=True)
 
 
-def _start_job() -> None:
+def start_job() -> None:
     """One thread, and an end when the process that started this one ends."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()

@@ -1,14 +1,19 @@
 """The demo, with one epoch and few digits: its files, keys and pictures."""
 
 import json
+import multiprocessing
+import time
 from dataclasses import replace
 
+import pytest
 import torch
 
 from nacs import data, demo
 from nacs.attentive import AttentiveCircuit, presets
 from nacs.draw import draw_graph
 from nacs.graph import circuit_graph
+from nacs.recipe import TrainConfig
+from nacs.train import train
 
 
 def test_demo(tmp_path, monkeypatch):
@@ -48,3 +53,20 @@ def test_graph_of_one_sample_and_of_a_single_module(tmp_path):
     assert alone.density == 0
     draw_graph(alone, tmp_path / "one.svg", title="one module")
     assert (tmp_path / "one.svg").exists()
+
+
+@pytest.mark.parametrize("killed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_trains_beside_the_circuit(tmp_path, killed):
+    """It is done when the circuit is, or goes on in this process if it was killed."""
+    digits = data.load("digits")
+    digits = replace(digits, train=digits.train.take(range(64)))
+    sizes = presets.perceiver(presets.tiny())
+    run = ("perceiver", sizes, digits, TrainConfig(epochs=2), tmp_path)
+    with demo._beside(*run):
+        if killed:
+            while not (tmp_path / "metrics.jsonl").exists():
+                time.sleep(0.001)
+            (process,) = multiprocessing.active_children()
+            process.kill()
+    assert (tmp_path / "result.json").exists() != killed
+    assert train(*run)["epochs"] == 2
