@@ -23,6 +23,7 @@ from nacs.attentive.layers import Propagator
 from nacs.attentive.sparse import edge_attention, edge_list
 from nacs.flops import multiply_adds
 from nacs.native import level
+from nacs.packed import pack
 from timing import figures, record
 
 compiled = pytest.mark.skipif(level() == "off", reason="nothing is compiled")
@@ -131,36 +132,40 @@ def test_attention_along_edges(count, kind):
 @compiled
 @pytest.mark.parametrize("count", [320, 1024, 4096])
 def test_propagator_along_edges(count):
+    """Frozen as `freeze` does it, by a mask and along the edges; and not frozen."""
     config = presets.tiny_imagenet()
-    layers = AttentiveCircuit(replace(config, layers=2)).propagators
-    layers[1].load_state_dict(layers[0].state_dict())
-    mask = graph("random", count, 0.1)
+    layers = AttentiveCircuit(replace(config, layers=3)).propagators.eval()
     modules = Modules(
         torch.randn(count, config.signature),
         torch.randn(count, config.code),
         torch.randn(count, config.width),
     )
-    for layer, sparse in zip(layers, (False, True), strict=True):
+    mask = graph("random", count, 0.1)
+    for layer, sparse in zip(layers[1:], (False, True), strict=True):
         assert isinstance(layer, Propagator)
-        layer.eval().requires_grad_(requires_grad=False)
+        layer.load_state_dict(layers[0].state_dict())
+        layer.requires_grad_(requires_grad=False)
         layer.fix(modules, modules, mask, sparse=sparse)
-    here = Modules(None, None, torch.randn(1, count, config.width))
+        pack(layer, count)
+    states = torch.randn(1, count, config.width)
+    live, here = modules._replace(states=states), Modules(None, None, states)
+    calls = {
+        "mask": lambda: layers[1](here, here),
+        "edges": lambda: layers[2](here, here),
+        "live, mask": lambda: layers[0](live, live, mask),
+    }
     with torch.inference_mode():
-        dense, listed = (layer(here, here) for layer in layers)
-        error = (dense - listed).abs().max().item()
+        dense, *others = (call() for call in calls.values())
+        error = max((dense - each).abs().max().item() for each in others)
         assert error < 1e-4  # float32; the layers agree in float64 in the tests
         per_row = 4 * config.width**2 + 3 * config.width * config.hidden
-        found = figures(
-            {
-                "mask": lambda: layers[0](here, here),
-                "edges": lambda: layers[1](here, here),
-            },
-            7 if count < 4096 else 3,
-            multiply_adds={
-                "mask": count * per_row + 2 * config.width * count**2,
-                "edges": count * per_row + 2 * config.width * int(mask.sum()),
-            },
-        )
+        heard = {"mask": count**2, "edges": int(mask.sum())}
+        work = {
+            name: count * per_row + 2 * config.width * each
+            for name, each in heard.items()
+        }
+        rounds = 7 if count < 4096 else 3
+        found = figures(calls, rounds, multiply_adds=work)
     record(
         "frozen",
         f"frozen propagator, {count} modules, 10 % of the edges",
