@@ -58,7 +58,7 @@ def link_log_probabilities(
         truncation: Largest distance at which a link exists; None for no limit.
         self_links: Whether a module hears itself; False needs as many rows as columns.
     """
-    log_p = -distance / bandwidth
+    log_p = distance / -bandwidth
     if truncation is not None:
         log_p = log_p.masked_fill(distance > truncation, -math.inf)
     if not self_links:
@@ -109,9 +109,9 @@ def sample_log_kernel(
         temperature: τ > 0. At 0 every K would be 0 or 1.
     """
     tiny = torch.finfo(log_p.dtype).eps
-    # −log(1 − P) through expm1: 1 − exp(−x) cancels to 0 for close signatures.
-    drop = (-log_p).clamp(tiny, -math.log(tiny))
-    logit_p = -drop - torch.log(-torch.expm1(-drop))
+    # log(1 − P) through expm1: 1 − exp(log P) cancels to 0 for close signatures.
+    log_p = log_p.clamp(math.log(tiny), -tiny)
+    logit_p = log_p - torch.log(-torch.expm1(log_p))
     logit_u = torch.logit(uniform, eps=tiny)  # with τ below, one pass each
     scaled = torch.add(logit_p / temperature, logit_u, alpha=1 / temperature)
     return F.logsigmoid(scaled)
