@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from nacs.attentive import gated
+from nacs.attentive import Modules, gated
 from nacs.attentive.attention import attention_weights
 from nacs.attentive.gated import gated_attention
+from nacs.attentive.layers import ReadInAttention
 from nacs.attentive.links import sample_log_kernel
 
 
@@ -68,6 +69,29 @@ def test_half_precision_is_near(masks):
     ):
         off = (fast.double() - exact).norm() / exact.norm()
         assert 0 < off < 0.03
+
+
+def test_shared_keys_are_those_that_no_code_changes():
+    """torch's own attention beside the plain steps, with padding and without."""
+    sizes = {"heads": 2, "head_width": 4, "code_features": 3, "bias": True}
+    own = ReadInAttention(8, 6, **sizes, form="plain").double()
+    shared = ReadInAttention(8, 6, **sizes, form="plain", shared_keys=True).double()
+    for layer in (own.key, own.value):
+        torch.nn.init.zeros_(layer.gain)
+        torch.nn.init.normal_(layer.linear.bias)
+    shared.load_state_dict(own.state_dict(), strict=False)
+    leaves = [torch.randn(*size) for size in ((5, 3), (5, 8), (3, 4, 6))]
+    codes, states, tokens = (each.double().requires_grad_() for each in leaves)
+    for keep in (
+        None,
+        torch.tensor([[True] * 4, [True, False, False, True], [False] * 4]),
+    ):
+        found = []
+        for layer in (own, shared):
+            out = layer(Modules(None, codes, states), tokens, keep)
+            slopes = torch.autograd.grad(out.cos().sum(), (codes, states, tokens))
+            found.append((out, *slopes))
+        assert_close(*found, atol=1e-12, rtol=1e-12)
 
 
 def test_the_compiler_is_told_the_truth():

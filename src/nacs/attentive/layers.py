@@ -129,16 +129,21 @@ class ReadInAttention(nn.Module):
         codes: Float[Tensor, "*#batch modules code"] | None,
         keep: Bool[Tensor, "batch tokens"] | None,
     ) -> Float[Tensor, "batch modules channels"]:
-        """The read-in as eqs 4 and 5 write it: the reference."""
+        """The read-in as eqs 4 and 5 write it: the reference.
+
+        Keys that all modules share are no more than a Perceiver's, for torch's own.
+        """
         codes = None if codes is None else codes.unsqueeze(-3)
         each = tokens.unsqueeze(-2)  # batch tokens 1 token_width
-        keys = self.key(each, codes).unflatten(-1, (self.heads, -1))
-        values = self.value(each, codes).unflatten(-1, (self.heads, -1))
+        keys, values = self.key(each, codes), self.value(each, codes)
+        if keys.shape[-2] == 1:
+            q = split_heads(queries, self.heads).expand(len(tokens), -1, -1, -1)
+            k, v = (split_heads(x.squeeze(-2), self.heads) for x in (keys, values))
+            mask = None if keep is None else keep[:, None, None]
+            return merge_heads(F.scaled_dot_product_attention(q, k, v, mask))
+        keys, values = (x.unflatten(-1, (self.heads, -1)) for x in (keys, values))
         queries = queries.unflatten(-1, (self.heads, -1))
-        if keys.shape[-3] == 1:  # keys shared by all modules
-            logits = torch.einsum("...uhd,...nhd->...hun", queries, keys.squeeze(-3))
-        else:
-            logits = torch.einsum("...uhd,...nuhd->...hun", queries, keys)
+        logits = torch.einsum("...uhd,...nuhd->...hun", queries, keys)
         logits = logits / math.sqrt(self.head_width)
         if keep is not None:
             empty = ~keep.any(-1, keepdim=True)
@@ -146,9 +151,6 @@ class ReadInAttention(nn.Module):
         weights = logits.softmax(-1)
         if keep is not None:
             weights = weights * keep[:, None, None]
-        if values.shape[-3] == 1:
-            values = values.squeeze(-3)
-            return torch.einsum("...hun,...nhd->...uhd", weights, values).flatten(-2)
         return torch.einsum("...hun,...nuhd->...uhd", weights, values).flatten(-2)
 
     def fix(self, modules: Modules) -> None:
