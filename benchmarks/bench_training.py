@@ -8,12 +8,14 @@ rate of the largest matrix product that occurs, measured in the same rounds.
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nacs.attentive import AttentiveCircuit, Modules, freeze, presets
+from nacs.attentive import AttentiveCircuit, Modules, freeze, gated, presets
 from nacs.attentive.attention import attention_weights
 from nacs.attentive.gated import gated_attention
 from nacs.attentive.layers import Propagator
@@ -145,6 +147,38 @@ def test_step(modules):
             "bf16_speedup": ratios.get("bf16"),
             "error": error,
         },
+    )
+
+
+def gated_backs(batch, heads, modules, width, dtype=torch.float32):
+    """Gradients of gated attention, a head at a time and some samples at once."""
+    made = torch.randn(4, batch, modules, heads, width, dtype=dtype).transpose(2, 3)
+    mask = F.logsigmoid(torch.randn(1, modules, modules, dtype=dtype))
+    leaves = [each.detach().requires_grad_() for each in (*made[:3], mask)]
+    out = gated_attention(*leaves)
+
+    def back(block):
+        with patch.object(gated, "BLOCK", block):
+            return torch.autograd.grad(out, leaves, made[3], retain_graph=True)
+
+    each = modules**2
+    return {"head": partial(back, each), "samples": partial(back, gated.BLOCK)}
+
+
+@pytest.mark.parametrize("sizes", [(64, 3, 80, 32), (32, 4, 32, 8)])
+def test_gated_attention_of_small_circuits(sizes):
+    """The sizes of the demo, and of reviews in table 3."""
+    both = [act() for act in gated_backs(*sizes, dtype=torch.float64).values()]
+    pairs = zip(*both, strict=True)
+    error = max((a - b).abs().max().item() for a, b in pairs)
+    assert error < 1e-10
+    seconds, ratios = interleaved(gated_backs(*sizes))
+    batch, heads, modules, width = sizes
+    record(
+        "training",
+        f"gradients of gated attention, batch {batch}, {heads} heads of {width}, "
+        f"{modules} modules",
+        {"seconds": seconds, "speedup": ratios, "error": error},
     )
 
 
