@@ -4,6 +4,10 @@ Run:  make bench       (one thread; processor time; rounds in which all take tur
 A case that does not agree with its reference in float64 is not timed.
 """
 
+import multiprocessing
+import platform
+import statistics
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +28,7 @@ from nacs.attentive.sparse import edge_attention, edge_list
 from nacs.flops import multiply_adds
 from nacs.native import level
 from nacs.packed import pack
+from nacs.pages import keep_pages
 from timing import figures, record
 
 compiled = pytest.mark.skipif(level() == "off", reason="nothing is compiled")
@@ -190,4 +195,42 @@ def test_whole_model_along_edges():
         "frozen",
         "frozen circuit of 320 modules, 90 % of the edges eliminated, batch 1",
         found,
+    )
+
+
+def forward_seconds(keeps, rounds=5):
+    """Processor seconds of forward passes, in a process of its own."""
+    torch.set_num_threads(1)
+    assert not keeps or keep_pages()
+    model = freeze(AttentiveCircuit(presets.tiny_imagenet()))
+    pictures, seconds = torch.randn(8, 3, 64, 64), []
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            start = time.process_time()
+            model(pictures)
+            seconds.append(time.process_time() - start)
+    return seconds[1:]
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="the C library is another"
+)
+def test_pages_that_are_kept():
+    """What the command line does, and a program of one's own may do."""
+    context = multiprocessing.get_context("spawn")
+    seconds = {False: [], True: []}
+    for _ in range(3):
+        for keeps in seconds:
+            with context.Pool(1) as pool:
+                seconds[keeps] += pool.apply(forward_seconds, (keeps,))
+    taken = {
+        "pages given back": statistics.median(seconds[False]),
+        "pages kept": statistics.median(seconds[True]),
+    }
+    given, kept = taken.values()
+    speedup = {"pages given back": 1.0, "pages kept": given / kept}
+    record(
+        "frozen",
+        "frozen circuit, batch 8, freed memory",
+        {"seconds": taken, "speedup": speedup},
     )
