@@ -231,7 +231,8 @@ class Patches(nn.Module):
 
 def _fourier(values: Tensor, frequencies: Tensor) -> Tensor:
     """Sines and cosines of every value at every frequency, on a last axis."""
-    phase = (values.unsqueeze(-1) * frequencies).flatten(-2)
+    # Columns cut from wider rows are multiplied at a third of the speed.
+    phase = (values.contiguous().unsqueeze(-1) * frequencies).flatten(-2)
     return torch.cat([phase.sin(), phase.cos()], -1)
 
 
