@@ -24,7 +24,8 @@ def keep_pages(most: int = 2**30) -> bool:
     once, before the first model runs.
 
     Args:
-        most: Bytes that are kept at the end of the heap; larger blocks go back at once.
+        most: Bytes that are kept at the end of the heap. A block of more than a quarter
+            of them goes back at once: data sets, not what a layer computes.
 
     Returns:
         Whether it was done: not on another C library, and not where the environment
@@ -36,4 +37,4 @@ def keep_pages(most: int = 2**30) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return all(mallopt(which, most) for which in (TRIM, MAP))
+    return bool(mallopt(TRIM, most) and mallopt(MAP, most // 4))
