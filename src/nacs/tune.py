@@ -31,6 +31,7 @@ import torch
 from nacs.data.base import Dataset
 from nacs.errors import DivergenceError, UserError
 from nacs.models import lookup
+from nacs.pages import keep_pages
 from nacs.recipe import TrainConfig
 from nacs.runs import claim, describe_run, forget, read_json, read_metrics, write_json
 from nacs.space import changed, distributions
@@ -237,6 +238,7 @@ def _run(plan: Plan, study: "Study", count: int, jobs: int, late: float | None) 
 
 def start_job() -> None:
     """One thread, and an end when the process that started this one ends."""
+    keep_pages()
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
