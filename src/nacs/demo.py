@@ -81,8 +81,8 @@ def demo(
     result: dict[str, Any] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
     for label, (prefix, run) in runs.items():
-        console.print(f"[bold]{label}[/bold]: dropping its modules")
         result |= _prefixed(prefix, train(*run))  # it has only to be tested
+        console.print(f"[bold]{label}[/bold] is trained; now its modules are dropped")
         model = _trained(run[-1])
         curves[label] = drop_curve(model, dataset.test, seed=seed)
         by_share = {row["dropped"]: row["accuracy"] for row in curves[label]}
