@@ -70,14 +70,13 @@ def demo(
     config = presets.demo()
     if module_dropout is not None:
         config = replace(config, module_dropout=module_dropout)
-    rival = ("perceiver", presets.perceiver(config), dataset, training)
-    runs = {
-        "attentive circuit": ("", ("attentive", config, dataset, training, out)),
-        "Perceiver IO": ("perceiver_", (*rival, out / "perceiver")),
-    }
+    latents, beside = presets.perceiver(config), out / "perceiver"
+    circuit = ("attentive", config, dataset, training, out)
+    rival = ("perceiver", latents, dataset, training, beside)
     console.print(f"training two models side by side on {len(dataset.train)} digits")
-    with _beside(*runs["Perceiver IO"][1]):
-        train(*runs["attentive circuit"][1])
+    with _beside(*rival):
+        train(*circuit)
+    runs = {"attentive circuit": ("", circuit), "Perceiver IO": ("perceiver_", rival)}
     result: dict[str, Any] = {}
     curves: dict[str, list[dict[str, Any]]] = {}
     for label, (prefix, run) in runs.items():
