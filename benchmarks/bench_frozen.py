@@ -7,7 +7,6 @@ A case that does not agree with its reference in float64 is not timed.
 import multiprocessing
 import platform
 import statistics
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -25,6 +24,7 @@ from nacs.attentive import (
 )
 from nacs.attentive.layers import Propagator
 from nacs.attentive.sparse import edge_attention, edge_list
+from nacs.demo import forward_seconds
 from nacs.flops import multiply_adds
 from nacs.native import level
 from nacs.packed import pack
@@ -198,18 +198,12 @@ def test_whole_model_along_edges():
     )
 
 
-def forward_seconds(keeps, rounds=5):
+def alone(keeps):
     """Processor seconds of forward passes, in a process of its own."""
     torch.set_num_threads(1)
     assert not keeps or keep_pages()
     model = freeze(AttentiveCircuit(presets.tiny_imagenet()))
-    pictures, seconds = torch.randn(8, 3, 64, 64), []
-    with torch.inference_mode():
-        for _ in range(rounds + 1):
-            start = time.process_time()
-            model(pictures)
-            seconds.append(time.process_time() - start)
-    return seconds[1:]
+    return forward_seconds([model], torch.randn(8, 3, 64, 64), rounds=5)[0]
 
 
 @pytest.mark.skipif(
@@ -222,7 +216,7 @@ def test_pages_that_are_kept():
     for _ in range(3):
         for keeps in seconds:
             with context.Pool(1) as pool:
-                seconds[keeps] += pool.apply(forward_seconds, (keeps,))
+                seconds[keeps] += pool.apply(alone, (keeps,))
     taken = {
         "pages given back": statistics.median(seconds[False]),
         "pages kept": statistics.median(seconds[True]),

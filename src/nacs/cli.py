@@ -11,7 +11,6 @@ from importlib import import_module
 from io import TextIOWrapper
 
 from nacs.errors import UserError
-from nacs.pages import keep_pages
 
 __all__ = ["main"]
 
@@ -65,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # whom they wait for; OpenMP reads this once, before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if arguments is None:  # the process is ours
+        from nacs.pages import keep_pages
+
         keep_pages()
     run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
     codecs.register_error("nacs", _spelled)

@@ -237,7 +237,7 @@ def _run(plan: Plan, study: "Study", count: int, jobs: int, late: float | None) 
 
 
 def start_job() -> None:
-    """One thread, and an end when the process that started this one ends."""
+    """Freed memory kept, one thread, and an end when the parent process ends."""
     keep_pages()
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
