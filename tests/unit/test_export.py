@@ -38,7 +38,9 @@ def built(name, dataset, preset="tiny"):
     return MODELS[name].build(config).eval()
 
 
-@pytest.mark.parametrize("name", ["attentive", "perceiver", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["attentive", "perceiver", "transformer", "contiformer"]
+)
 def test_a_program_takes_any_batch_and_length(name):
     dataset = data.load("japanese-vowels")
     model = built(name, dataset)

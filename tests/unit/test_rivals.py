@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch.testing import assert_close
+from torchdiffeq import odeint
 
 from nacs.baselines.liquid import Liquid
 from nacs.baselines.ode import ContiFormer, OdeRecurrent
@@ -85,6 +86,46 @@ def test_contiformer_without_time_between_is_plain_attention():
     )
     heard = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     assert_close(mixer(tokens, times), mixer.out(heard.transpose(1, 2).flatten(-2)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_contiformer_moves_keys_and_values_by_the_midpoint_rule(causal):
+    """Pair by pair, by torchdiffeq, and the way back; 3 samples in 2 blocks."""
+    mixer = ContiFormer(8, 2, causal)
+    mixer.PAIRS = 2 * 5 * 5 * 2 * 8
+    with torch.no_grad():
+        mixer.flow.weight.normal_()
+    tokens = torch.randn(3, 5, 8, requires_grad=True)
+    times = torch.rand(3, 5).cumsum(1)
+    keep = torch.arange(5) < torch.tensor([[5], [3], [5]])
+
+    heads = mixer.project(tokens).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    q, still = heads[0], torch.cat([heads[1], heads[2]], -1)
+    apart = (times[:, :, None] - times[:, None]).abs()[:, None, :, :, None]
+    pace = 1 - torch.exp(-mixer.log_pace.exp() * apart)
+    moved = odeint(
+        lambda _, x: pace * (torch.tanh(mixer.flow(x)) - x),
+        still.unsqueeze(2).expand(-1, -1, 5, -1, -1),
+        torch.tensor([0.0, 1.0]),
+        method="midpoint",
+        options={"step_size": 1.0},
+    )[-1]
+    keys, values = moved.chunk(2, -1)
+    logits = torch.einsum("bhqd, bhqkd -> bhqk", q, keys) / 2
+    hears = keep[:, None, None] & (torch.ones(5, 5).tril().bool() | (not causal))
+    shares = logits.masked_fill(~hears, -torch.inf).softmax(-1)
+    heard = torch.einsum("bhqk, bhqkd -> bqhd", shares, values).flatten(-2)
+    wanted = mixer.out(heard)
+
+    found = mixer(tokens, times, keep)
+    assert_close(found, wanted)
+    to = [tokens, *mixer.parameters()]
+    for ours, plain in zip(
+        torch.autograd.grad(found.square().sum(), to),
+        torch.autograd.grad(wanted.square().sum(), to),
+        strict=True,
+    ):
+        assert_close(ours, plain)
 
 
 def test_multi_time_attention_looks_at_times_alone():

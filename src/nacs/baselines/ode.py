@@ -1,4 +1,4 @@
-"""Rivals that solve an ODE between observations, by torchdiffeq.
+"""Rivals that solve an ODE between observations.
 
 References:
     De Brouwer et al., GRU-ODE-Bayes, NeurIPS 2019. arXiv 1905.12374
@@ -12,6 +12,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nacs.baselines.recurrent import since_before
 from nacs.errors import UserError
@@ -93,24 +94,29 @@ class OdeRecurrent(nn.Module):
 class ContiFormer(nn.Module):
     """Attention to keys and values that move from their own time to the query's.
 
-    Every key and value follows an ODE, k' = tanh(W k) − k, from its time stamp; a query
-    hears it where it has come to when the query asks. The paper's attention averages
-    over the way; here it takes the end of it, by the midpoint rule in one step, with
-    time running as 1 − exp(−pace · t) so that this step is stable however far apart the
-    two are. Costs O(T² width) in time and memory.
+    Every key and value follows an ODE, x' = tanh(W x + b) − x, from its time stamp; a
+    query hears it where it has come to when the query asks. The paper's attention
+    averages over the way; here it takes the end of it, by the midpoint rule in one
+    step, with time running as 1 − exp(−pace · t) so that this step is stable however
+    far apart the two are. With a for that time and f for the slope the step is
+
+        x + a (tanh(W (x + a/2 f) + b) − (x + a/2 f)),  f = tanh(W x + b) − x
+
+    and W x + b, W f and f are the key's alone: a pair of tokens costs one tanh a
+    channel, O(T² width), a few samples at a time and computed again on the way back, so
+    that memory is that of the scores.
 
     Args:
         width: Of the tokens.
         heads: Attention heads.
         causal: No token hears a later one.
-
-    Raises:
-        UserError: If torchdiffeq is not installed.
     """
+
+    PAIRS = 1 << 20
+    """Channels of pairs that are moved at once: few enough to stay in the cache."""
 
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.odeint = _solver()
         self.heads, self.causal = heads, causal
         self.project = nn.Linear(width, 3 * width)
         self.log_pace = nn.Parameter(torch.tensor(-2.0))
@@ -124,28 +130,59 @@ class ContiFormer(nn.Module):
         keep: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """What every token hears."""
-        q, k, v = (
-            each.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for each in self.project(tokens).chunk(3, -1)
-        )
-        still = torch.cat([k, v], -1).unsqueeze(2)  # batch heads 1 keys 2·head_width
-        still = still.expand(-1, -1, tokens.shape[1], -1, -1)
-        apart = (times[:, :, None] - times[:, None]).abs()[:, None, :, :, None]
+        heads = self.project(tokens).unflatten(-1, (3, self.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        still = torch.cat([k, v], -1)  # batch heads keys 2·head_width
+        at = self.flow(still)
+        slope = torch.tanh(at) - still
+        turn = slope @ self.flow.weight.T
+        apart = (times[:, :, None] - times[:, None]).abs()[:, None]
         apart = -torch.expm1(-self.log_pace.exp() * apart)
-        moved = self.odeint(  # pyright: ignore
-            lambda _, x: apart * (torch.tanh(self.flow(x)) - x),
-            still,
-            tokens.new_tensor([0.0, 1.0]),
-            method="midpoint",
-            options={"step_size": 1.0},
-        )[-1]
-        keys, values = moved.chunk(2, -1)
-        logits = (q.unsqueeze(3) * keys).sum(-1) / math.sqrt(q.shape[-1])
-        if self.causal:
-            later = torch.ones_like(logits[0, 0], dtype=torch.bool).triu(1)
-            logits = logits.masked_fill(later, -math.inf)
-        if keep is not None:
-            logits = logits.masked_fill(~keep[:, None, None], -math.inf)
-            logits = logits.masked_fill(~keep.any(-1)[:, None, None, None], 0)
-        heard = (logits.softmax(-1).unsqueeze(-2) @ values).squeeze(-2)
+        banned = self._banned(tokens, keep)
+        parts = (q, still, slope, at, turn, apart, banned)
+        if torch.compiler.is_exporting():  # a program of any batch has one block
+            heard = _hear(*parts)
+        else:
+            pairs = apart[0].numel() * still[0, :, 0].numel()
+            split = (x.split(max(1, self.PAIRS // pairs)) for x in parts)
+            blocks = zip(*split, strict=True)
+            heard = torch.cat(
+                [checkpoint(_hear, *block, use_reentrant=False) for block in blocks]
+            )
         return self.out(heard.transpose(1, 2).flatten(-2))
+
+    def _banned(
+        self, tokens: Tensor, keep: Tensor | None
+    ) -> Float[Tensor, "batch 1 queries keys"]:
+        """−∞ where a query may not hear a key; nowhere in a sample without tokens."""
+        batch, count, _ = tokens.shape  # `len` would fix the batch of a program
+        banned = tokens.new_zeros(batch, 1, count, count)
+        if self.causal:
+            later = torch.ones_like(banned[0, 0], dtype=torch.bool).triu(1)
+            banned = banned.masked_fill(later, -math.inf)
+        if keep is not None:
+            banned = banned.masked_fill(~keep[:, None, None], -math.inf)
+            banned = banned.masked_fill(~keep.any(-1)[:, None, None, None], 0)
+        return banned
+
+
+def _hear(
+    q: Float[Tensor, "batch heads queries width"],
+    still: Float[Tensor, "batch heads keys both"],
+    slope: Float[Tensor, "batch heads keys both"],
+    at: Float[Tensor, "batch heads keys both"],
+    turn: Float[Tensor, "batch heads keys both"],
+    apart: Float[Tensor, "batch 1 queries keys"],
+    banned: Float[Tensor, "batch 1 queries keys"],
+) -> Float[Tensor, "batch heads queries width"]:
+    """What queries hear of keys and values that have moved to them."""
+    (k, v), (k_slope, v_slope) = still.chunk(2, -1), slope.chunk(2, -1)
+    half = apart.unsqueeze(-1) / 2
+    moved = torch.tanh(torch.addcmul(at.unsqueeze(2), half, turn.unsqueeze(2)))
+    keys, values = moved.chunk(2, -1)
+    stay, drift = 1 - apart, apart.square() / 2
+    logits = apart * (keys @ q.unsqueeze(-1)).squeeze(-1)
+    logits = logits + stay * (q @ k.mT) - drift * (q @ k_slope.mT)
+    shares = (logits / math.sqrt(q.shape[-1]) + banned).softmax(-1)
+    heard = ((shares * apart).unsqueeze(-2) @ values).squeeze(-2)
+    return heard + (shares * stay) @ v - (shares * drift) @ v_slope
