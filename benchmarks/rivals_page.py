@@ -19,6 +19,8 @@ TASKS = {
     "event-mnist": "Event-based MNIST: accuracy, the demo's digits",
     "bearings": "Bearings held out whole: root mean squared error, lower is better",
     "udacity": "Udacity steering: root mean squared error, lower is better",
+    "lane-keeping": "CarRacing, unseen tracks: root mean squared "
+    "error of the driver's controls, lower is better",
 }
 """Results of `rivals_table.py` in the order of the page."""
 

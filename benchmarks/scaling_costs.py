@@ -7,6 +7,8 @@ names the class it comes from. Only the folded read-in and one graph for all sam
 
 from typing import NamedTuple
 
+from nacs.attentive.modulated import FEWEST
+
 
 class Sizes(NamedTuple):
     """Of a circuit, its input, and the share of the pairs that are edges."""
@@ -70,15 +72,16 @@ def kept(z):
     """
     u, o, d, _, s, w, h, e = _letters(z)
     b = z.batch
-    # SKMDPA, ModFFN: states, norms and products; three of every scale (ModFC).
-    layer = b * u * (9 * d + 5 * w + 5 * h) + 3 * u * (4 * d + w + h) + 2 * u * s
+    # SKMDPA, ModFFN: states, norms and products; two of every scale (ModFC).
+    ffn = b * u * h * (3 if 2 * b * u * h >= FEWEST else 5)  # nacs.native.modulate
+    layer = b * u * (9 * d + 5 * w) + ffn + 2 * u * (4 * d + w + h) + 2 * u * s
     if z.edges < 1:  # Links.on_edges, nacs.native.edges; senders as int64
         layer += (5 + 3 * b) * z.pairs
     else:  # sample_log_kernel, gated_attention
         layer += (3 + 3 * b) * z.pairs
     # UnconditionalGenerator, ReadIn with its ModFFN, keys and values of ReadOut.
-    rest = b * (u * (9 * d + 4 * e + 5 * h) + 2 * z.tokens * d)
-    rest += u * (25 * d + 4 * e + 3 * h + s) + 3 * (1 + b) * o * u
+    rest = b * (u * (9 * d + 4 * e) + 2 * z.tokens * d) + ffn
+    rest += u * (19 * d + 3 * e + 2 * h + s) + 3 * (1 + b) * o * u
     return rest + z.layers * layer + (3 * z.pairs if z.edges < 1 else 0)
 
 

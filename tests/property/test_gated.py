@@ -57,8 +57,10 @@ def test_a_receiver_without_senders_hears_nothing(rows, monkeypatch):
 
 
 @pytest.mark.parametrize("masks", [(), (4,)])
-def test_half_precision_is_near(masks):
+@ways
+def test_half_precision_is_near(masks, rows, monkeypatch):
     """Eight bits of every number: 1 % of gradients of a few units."""
+    monkeypatch.setattr(gated, "BLOCK", rows * 7)
     low = case(masks, torch.bfloat16)
     with torch.no_grad():
         low[3][..., 2, :] = -math.inf

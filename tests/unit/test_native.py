@@ -204,6 +204,28 @@ def test_every_instruction_set_selects_the_same(name, dtype, monkeypatch):
     forget()
 
 
+@compiled
+@pytest.mark.parametrize("name", levels())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_every_instruction_set_gates_the_same(name, dtype, monkeypatch):
+    from nacs.native.modulate import geglu, plain_geglu
+
+    wide, d_out = 3 * torch.randn(2, 3, 74).to(dtype), torch.randn(2, 3, 37).to(dtype)
+    scale = torch.randn(3, 37, dtype=torch.promote_types(dtype, torch.float32))
+    monkeypatch.setenv(native.WISH, name)
+    forget()
+    assert native.level() == name
+    inputs = [wide.requires_grad_(), scale.requires_grad_()]
+    exact = [each.detach().double().requires_grad_() for each in inputs]
+    out, wanted = geglu(*inputs), plain_geglu(*exact)
+    found = [out, *torch.autograd.grad(out, inputs, d_out)]
+    slopes = torch.autograd.grad(wanted, exact, d_out.double())
+    off = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2**-7}[dtype]
+    for each, other in zip(found, (wanted, *slopes), strict=True):
+        assert_close(each.double(), other, rtol=off, atol=off / 10)
+    forget()
+
+
 FUNCTIONS = {
     0: (torch.exp, -80, 80),
     1: (torch.expm1, -80, 80),

@@ -6,7 +6,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import scaling
-from nacs.attentive import AttentiveCircuit
+import scaling_costs
+from nacs import native
+from nacs.attentive import AttentiveCircuit, modulated
 from scaling_costs import Sizes, flops, kept, parameters
 from scaling_plans import Device, by_modules, fully_sharded, heard, table_4
 from scaling_tables import blocks
@@ -48,8 +50,13 @@ def test_work_and_weights_are_those_counted():
     assert sum(parameters(UNEVEN)) == sum(each.numel() for each in model.parameters())
 
 
-def test_what_is_kept_is_nearly_that_counted():
+@pytest.mark.parametrize("fewest", [0, 2**17])
+def test_what_is_kept_is_nearly_that_counted(fewest, monkeypatch):
     """The statistics of LayerNorms and the read-outs' own are left out."""
+    if native.level() == "off" and not fewest:
+        pytest.skip("nothing is compiled")
+    for module in (modulated, scaling_costs):
+        monkeypatch.setattr(module, "FEWEST", fewest)
     model = circuit().float()
     tokens = torch.randn(2, 70, 96, dtype=torch.float32, requires_grad=True)
     found = scaling.kept_bytes(model, lambda: step(model, tokens))

@@ -8,6 +8,8 @@ samples, so that they stay in the cache:
     W = exp(q kᵀ / √d + log K − log Σ),   D = W ⊙ (dO vᵀ − rowsum(dO ⊙ O))
     dq = D k / √d,   dk = Dᵀ q / √d,   dv = Wᵀ dO,   d log K = Σ_heads D
 
+In bfloat16 log K, logits, W and D are float32; the four other products are not.
+
 References:
     Dao et al., FlashAttention, NeurIPS 2022, algorithm 4: the same way back, to which
     the gradient of the mask is added. https://arxiv.org/abs/2205.14135
@@ -30,8 +32,6 @@ __all__ = ["gated_attention"]
 BLOCK = 2**18
 """Weights that are computed again at a time: 1 MB, as second caches."""
 
-HALF = (torch.bfloat16, torch.float16)
-
 
 def gated_attention(
     queries: Float[Tensor, "batch heads receivers head_width"],
@@ -42,7 +42,7 @@ def gated_attention(
     """Attention with log K added to the logits of every head.
 
     A receiver whose log K is −∞ everywhere gets zeros. Without a gradient of log K, or
-    on another device than the processor, or in half precision, it is torch's own; under
+    on another device than the processor, or in float16, it is torch's own; under
     `torch.func`, which cannot see whose gradient is asked for, torch's plain one.
 
     Args:
@@ -64,9 +64,10 @@ def gated_attention(
     if transformed():
         with sdpa_kernel(SDPBackend.MATH):
             return F.scaled_dot_product_attention(queries, keys, values, mask)
-    suits = queries.device.type == "cpu" and queries.dtype not in HALF
+    suits = queries.device.type == "cpu" and queries.dtype != torch.float16
     if suits and queries.ndim == 4 and log_kernel.requires_grad:
         masks = log_kernel.unsqueeze(0) if flat else log_kernel
+        masks = masks.to(torch.promote_types(queries.dtype, torch.float32))
         return _gated(queries, keys, values, masks)[0]
     return F.scaled_dot_product_attention(queries, keys, values, mask)
 
@@ -77,7 +78,7 @@ def _gated(
 ) -> tuple[Tensor, Tensor]:
     """What is heard, and the logarithm of every row's normaliser."""
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1).to(q.dtype))
+    heard, normaliser = fused(q, k, v, attn_mask=log_kernel.unsqueeze(1))
     return heard, normaliser
 
 
@@ -105,7 +106,8 @@ def _gated_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
-    along = (d_out * out).sum(-1, keepdim=True)
+    exact = log_kernel.dtype
+    along = (d_out.to(exact) * out).sum(-1, keepdim=True)
     masks = log_kernel.expand(len(q), -1, -1)
     weights = math.prod(q.shape[1:3]) * k.shape[2]
     if several := BLOCK // max(1, weights):
@@ -134,12 +136,15 @@ def _samples_back(known: Tensor, inputs: list[Tensor], found: list[Tensor]) -> N
     q, d_out, along, k, v = (each.flatten(0, 1) for each in inputs)
     d_q, d_k, d_v, d_mask = found
     shrink = q.shape[-1] ** -0.5
-    weights = known.flatten(0, 1).baddbmm_(q, k.mT, alpha=shrink).exp_()
-    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    exact, kind = known.dtype, q.dtype
+    weights = known.flatten(0, 1)
+    weights = weights.baddbmm_(q.to(exact), k.mT.to(exact), alpha=shrink).exp_()
+    slope = (d_out @ v.mT).to(exact).sub_(along).mul_(weights)
+    torch.sum(slope.view(known.shape), 1, out=d_mask)
+    slope, weights = slope.to(kind), weights.to(kind)
     torch.mul((slope @ k).view(d_q.shape), shrink, out=d_q)
     torch.mul((slope.mT @ q).view(d_k.shape), shrink, out=d_k)
     d_v.copy_((weights.mT @ d_out).view(d_v.shape))
-    torch.sum(slope.view(known.shape), 1, out=d_mask)
 
 
 def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
@@ -149,10 +154,12 @@ def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
     """
     q, d_out, along, d_q, k, v, d_k, d_v = rows
     shrink = q.shape[-1] ** -0.5
-    weights = known.addmm_(q, k.mT, alpha=shrink).exp_()
-    d_v.addmm_(weights.mT, d_out)
-    slope = (d_out @ v.mT).sub_(along).mul_(weights)
+    exact, kind = known.dtype, q.dtype
+    weights = known.addmm_(q.to(exact), k.mT.to(exact), alpha=shrink).exp_()
+    d_v.addmm_(weights.to(kind).mT, d_out)
+    slope = (d_out @ v.mT).to(exact).sub_(along).mul_(weights)
     d_mask.add_(slope)
+    slope = slope.to(kind)
     torch.mul(slope @ k, shrink, out=d_q)
     d_k.addmm_(slope.mT, q, alpha=shrink)
 

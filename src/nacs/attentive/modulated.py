@@ -5,6 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nacs.native.modulate import geglu, plain_geglu, rescale
+from nacs.native.parts import usable
+
 __all__ = ["LayerScale", "ModFC", "ModFFN"]
 
 
@@ -68,8 +71,10 @@ class ModFC(nn.Module):
             return self.fixed
         if self.code_to_scale is None or codes is None:
             return None
-        projected = self.code_to_scale(codes)
-        return self.offset + self.gain * F.layer_norm(projected, projected.shape[-1:])
+        projected = self.code_to_scale(codes).to(self.gain.dtype)
+        shape = projected.shape[-1:]  # α and 1 are a LayerNorm's own, in one pass
+        one = self.gain.new_full(shape, self.offset)
+        return F.layer_norm(projected, shape, self.gain.expand(shape), one)
 
     def fix(self, codes: Float[Tensor, "modules code"] | None) -> None:
         """Compute the scale of these codes for good; no others count from now on."""
@@ -87,7 +92,7 @@ class ModFC(nn.Module):
     def rescaled(self, states: Tensor, codes: Tensor | None) -> Tensor:
         """What W multiplies: the states as these codes hear them."""
         scale = self.scale(codes)
-        return states if scale is None else states * scale
+        return states if scale is None else _rescaled(states, scale)
 
 
 class LayerScale(nn.Module):
@@ -159,10 +164,67 @@ class ModFFN(nn.Module):
         """All but the last linear map."""
         wide = self.expand(self.norm(states), codes)
         if self.gated:
-            value, gate = wide.chunk(2, dim=-1)
-            return self.contract.rescaled(value * F.gelu(gate), codes)
+            return _geglu(wide, self.contract.scale(codes))
         return self.contract.rescaled(F.gelu(wide), codes)
 
     def last(self, hidden: Float[Tensor, "*batch hidden"]) -> Tensor:
         """The last linear map, which all modules share."""
         return self.layer_scale(self.contract.linear(hidden))
+
+
+FEWEST = 2**17
+"""Numbers from which on compiled code is faster both ways; benchmarks measure it."""
+
+
+def _geglu(
+    wide: Float[Tensor, "*batch modules wide"],
+    scale: Float[Tensor, "*#batch #modules hidden"] | None,
+) -> Float[Tensor, "*batch modules hidden"]:
+    """The first half of the channels times GELU of the second, times the scale."""
+    flat = _flat(wide, scale)
+    if flat is None:
+        return plain_geglu(wide, scale)
+    return geglu(*flat).reshape(*wide.shape[:-1], -1)
+
+
+def _rescaled(
+    states: Float[Tensor, "*#batch #modules channels"],
+    scale: Float[Tensor, "*#batch #modules channels"],
+) -> Float[Tensor, "*batch modules channels"]:
+    """States times the scale, in the type that a product under autocast takes.
+
+    By themselves, on the way in, states are multiplied as fast by torch.
+    """
+    wished = torch.is_autocast_enabled("cpu")
+    kind = torch.get_autocast_dtype("cpu") if wished else states.dtype
+    narrows = (states.dtype, kind) == (torch.float32, torch.bfloat16)
+    worth = narrows or (kind is states.dtype and torch.is_grad_enabled())
+    flat = _flat(states, scale) if worth else None
+    if flat is None:
+        return states * scale
+    return rescale(*flat, kind is torch.bfloat16).reshape(states.shape)
+
+
+def _flat(states: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
+    """States (batch, modules, channels) and scale as compiled code takes them, or None.
+
+    None where torch is to do it: few numbers, scales that are broadcast over modules, a
+    program being traced (a size must not become a condition), other devices and types.
+    """
+    rows = states.shape[:-1]
+    shared = scale is not None and scale.ndim == 2 and scale.shape[0] == rows[-1]
+    if (
+        torch.compiler.is_compiling()
+        or torch.compiler.is_exporting()
+        or states.numel() < FEWEST
+        or not (scale is None or shared or scale.shape[:-1] == rows)
+        or not usable(states, half=True)
+    ):
+        return None
+    flat = states.reshape(
+        (-1, *states.shape[-2:]) if shared else (1, -1, states.shape[-1])
+    )
+    if scale is not None:
+        exact = torch.promote_types(states.dtype, torch.float32)
+        scale = scale.reshape(-1, scale.shape[-1]).to(exact)
+    return flat, scale

@@ -64,6 +64,18 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "attend.h"
 #include "back.h"
 #include "edges.h"
+#define CELL float
+#define KIND(x) x##_f32
+#include "modulate.h"
+#undef CELL
+#undef KIND
+#define HALF
+#define CELL uint16_t
+#define KIND(x) x##_bf16
+#include "modulate.h"
+#undef HALF
+#undef CELL
+#undef KIND
 #undef REAL
 #undef WHOLE
 #undef NAME
@@ -77,3 +89,6 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "attend.h"
 #include "back.h"
 #include "edges.h"
+#define CELL double
+#define KIND(x) x##_f64
+#include "modulate.h"

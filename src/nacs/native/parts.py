@@ -41,11 +41,17 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether the compiled code works on these: float or double on the CPU."""
+def usable(*tensors: Tensor, half: bool = False) -> bool:
+    """Whether the compiled code works on these: float or double on the CPU.
+
+    Args:
+        tensors: All of one type.
+        half: Whether it knows bfloat16 too.
+    """
     first = tensors[0].dtype
     return (
         first in SUFFIX
+        and (half or first is not torch.bfloat16)
         and not transformed()
         and all(x.dtype == first and x.device.type == "cpu" for x in tensors)
         and _ready()
@@ -61,7 +67,7 @@ def _ready() -> bool:
 _ready.__dict__["_dynamo_marked_constant"] = True
 
 
-SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+SUFFIX = {torch.float32: "f32", torch.float64: "f64", torch.bfloat16: "bf16"}
 
 
 def heads_inside(like: Tensor) -> Tensor:
