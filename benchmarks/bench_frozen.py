@@ -198,25 +198,26 @@ def test_whole_model_along_edges():
     )
 
 
-def alone(keeps):
+def alone(keeps, batch):
     """Processor seconds of forward passes, in a process of its own."""
     torch.set_num_threads(1)
     assert not keeps or keep_pages()
     model = freeze(AttentiveCircuit(presets.tiny_imagenet()))
-    return forward_seconds([model], torch.randn(8, 3, 64, 64), rounds=5)[0]
+    return forward_seconds([model], torch.randn(batch, 3, 64, 64), rounds=5)[0]
 
 
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the C library is another"
 )
-def test_pages_that_are_kept():
+@pytest.mark.parametrize("batch", [8, 16])
+def test_pages_that_are_kept(batch):
     """What the command line does, and a program of one's own may do."""
     context = multiprocessing.get_context("spawn")
     seconds = {False: [], True: []}
     for _ in range(3):
         for keeps in seconds:
             with context.Pool(1) as pool:
-                seconds[keeps] += pool.apply(alone, (keeps,))
+                seconds[keeps] += pool.apply(alone, (keeps, batch))
     taken = {
         "pages given back": statistics.median(seconds[False]),
         "pages kept": statistics.median(seconds[True]),
@@ -225,6 +226,6 @@ def test_pages_that_are_kept():
     speedup = {"pages given back": 1.0, "pages kept": given / kept}
     record(
         "frozen",
-        "frozen circuit, batch 8, freed memory",
+        f"frozen circuit, batch {batch}, freed memory",
         {"seconds": taken, "speedup": speedup},
     )
