@@ -148,6 +148,7 @@ def test_the_compiler_is_looked_for(monkeypatch):
     assert build.compiler() is None
 
 
+@pytest.mark.slow  # `make setup` does the same, and the tests use what it built
 @pytest.mark.skipif(build.compiler() is None, reason="there is no compiler")
 def test_what_is_built_is_what_is_loaded(folder):
     made = build.build(folder)

@@ -77,7 +77,13 @@ def inputs_for(facts, batch, length):
     return inputs, keep
 
 
-@pytest.mark.parametrize("case", CASES)
+LONGER = {"series, threshold", "series, neuronal", "bytes"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] * (c in LONGER)) for c in CASES],
+)
 def test_onnxruntime_gives_the_same_numbers(case, tmp_path):
     model, facts = CASES[case]()
     path = tmp_path / "model.onnx"

@@ -74,7 +74,8 @@ def _images(work: Workshop) -> _Setting:
     """The images of table 1, and their runs."""
     setting = images(work)
     name = Path(setting.dataset.name).stem
-    return _Setting(name, setting.like, setting.seeds, setting.runs)
+    seeds = setting.seeds[: work.pick(smoke=1, here=None, paper=None)]
+    return _Setting(name, setting.like, seeds, setting.runs)
 
 
 def _points(work: Workshop) -> _Setting:
