@@ -25,7 +25,7 @@ from nacs.demo import forward_seconds
 from nacs.evaluation import evaluate, losses
 from nacs.experiments.adapt import tuned
 from nacs.experiments.images import PERCEIVER, circuits, images, perceivers
-from nacs.experiments.point_studies import crowded, fitted
+from nacs.experiments.point_studies import Study, crowded, fitted
 from nacs.experiments.statistics import compared, percent, points, spread
 from nacs.experiments.workshop import Arm, Experiment, Run, Workshop
 from nacs.flops import multiply_adds
@@ -52,21 +52,24 @@ DROPOUT = 0.9
 
 TRAINED_SO = ", module dropout"
 
+FEWER = ("NAC, erdos-renyi", PERCEIVER)
+"""Arms with half as many modules again: what lost least by effect, and its rival."""
+
 
 @dataclass(frozen=True)
 class _Setting:
-    """Where modules are dropped."""
+    """Where modules are dropped, and of what."""
 
     name: str
-    like: AttentiveConfig
+    arms: list[Arm]
     seeds: Sequence[int]
     runs: Callable[[list[Arm], int], dict[str, Run]]
 
 
 def run(work: Workshop) -> dict[str, Any]:
     """Both kinds of data, every arm, every seed."""
-    settings = [_images(work), _points(work)]
-    work.expect(sum(len(_arms(work, s.like)) * len(s.seeds) for s in settings))
+    settings = [_images(work), _points(work), _more_points(work)]
+    work.expect(sum(len(s.arms) * len(s.seeds) for s in settings))
     return {"settings": {each.name: _asked(work, each) for each in settings}}
 
 
@@ -75,19 +78,36 @@ def _images(work: Workshop) -> _Setting:
     setting = images(work)
     name = Path(setting.dataset.name).stem
     seeds = setting.seeds[: work.pick(smoke=1, here=None, paper=None)]
-    return _Setting(name, setting.like, seeds, setting.runs)
+    return _Setting(name, _arms(work, setting.like), seeds, setting.runs)
 
 
 def _points(work: Workshop) -> _Setting:
     """The digits of table 2, with more modules."""
     study = crowded(work)
+    arms = _arms(work, fitted(study.like, study.read(0)))
+    return _digits(work, study, arms, "drops", f"{study.name} as points")
+
+
+def _more_points(work: Workshop) -> _Setting:
+    """The same with half as many modules again, and fewer arms."""
+    study = crowded(work)
+    like = replace(study.like, modules=study.like.modules * 3 // 2)
+    sizes = fitted(like, study.read(0))
+    arms = [a for a in circuits(sizes) + perceivers(sizes) if a.name in FEWER]
+    name = f"{study.name} as points, more modules"
+    return _digits(work, study, arms, "drops-larger", name)
+
+
+def _digits(
+    work: Workshop, study: Study, arms: list[Arm], folder: str, name: str
+) -> _Setting:
+    """The digits, read by seed, and their runs."""
 
     def runs(arms: list[Arm], seed: int) -> dict[str, Run]:
-        return work.runs("drops", arms, study.read(seed), study.training, seed)
+        return work.runs(folder, arms, study.read(seed), study.training, seed)
 
-    like = fitted(study.like, study.read(0))
     seeds = work.pick(smoke=(0,), here=(0, 1, 2, 3, 4), paper=(0, 1, 2))
-    return _Setting(f"{study.name} as points", like, seeds, runs)
+    return _Setting(name, arms, seeds, runs)
 
 
 def _arms(work: Workshop, like: AttentiveConfig) -> list[Arm]:
@@ -107,14 +127,13 @@ def _arms(work: Workshop, like: AttentiveConfig) -> list[Arm]:
 
 def _asked(work: Workshop, setting: _Setting) -> dict[str, Any]:
     """One kind of data: facts, and what became of every arm."""
-    arms = _arms(work, setting.like)
     count = work.pick(smoke=100, here=2000, paper=10_000)
     steps = work.pick(smoke=2, here=200, paper=1000)
     batch = work.pick(smoke=4, here=64, paper=64)
     found: dict[str, Any] = {}
     samples = count
     for seed in setting.seeds:
-        for name, one in setting.runs(arms, seed).items():
+        for name, one in setting.runs(setting.arms, seed).items():
             told = found.setdefault(name, {"seeds": []})
             told["seeds"].append(_curves(one, count, steps))
             samples = min(count, len(one.dataset.test))
@@ -122,7 +141,7 @@ def _asked(work: Workshop, setting: _Setting) -> dict[str, Any]:
                 told |= one.measure("costs", _costs(one.dataset.test, batch))
     return {
         "facts": {
-            "modules": setting.like.modules,
+            "modules": setting.arms[0].sizes.modules,
             "samples": samples,
             "recovery steps": steps,
         },
@@ -235,7 +254,8 @@ def tell(found: dict[str, Any]) -> str:
         "frozen, batch 64, over the whole model, frozen too. Ours, not the paper's: by "
         f"effect, measured on {SEEN} samples of training, and module dropout, where as "
         f"many modules or latents as chance will, up to {DROPOUT:.0%}, are left out of "
-        "every training batch. The best prior is the one that loses least here."
+        "every training batch. The best prior is the one that loses least here; more "
+        "modules are half as many again, for the prior that lost least by effect."
     )
     parts = [_told(name, each) for name, each in found["settings"].items()]
     return "\n\n".join([head, *parts])
@@ -289,6 +309,8 @@ def _claim(arms: dict[str, Any]) -> list[str]:
         best = min(priors, key=lambda name: _lost(curve(arms[name]))["mean"])
         pairs = {best: PERCEIVER, priors[0] + TRAINED_SO: PERCEIVER + TRAINED_SO}
         for ours, theirs in pairs.items():
+            if ours not in arms:
+                continue
             lost, other = (_lost(curve(arms[name])) for name in (ours, theirs))
             more = compared(other["seeds"], lost["seeds"])
             cells = [way, ours, percent(lost), f"{arms[ours]['frozen'][at]:.1f} ×"]
