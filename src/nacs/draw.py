@@ -16,6 +16,7 @@ from nacs.neuronal.inspect import GROUPS, Activity, synapses
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 __all__ = [
     "draw_circuit",
@@ -142,6 +143,9 @@ def _panel(panel: Mapping[str, Any], axes: Any) -> None:
         axes.fill_between(x, mean - off, mean + off, color=colour, alpha=0.12)
     if panel.get("log"):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(panel["x"])
     axes.set_ylabel(panel["y"])
     axes.grid(alpha=0.3)

@@ -94,7 +94,7 @@ def _more_points(work: Workshop) -> _Setting:
     like = replace(study.like, modules=study.like.modules * 3 // 2)
     sizes = fitted(like, study.read(0))
     arms = [a for a in circuits(sizes) + perceivers(sizes) if a.name in FEWER]
-    name = f"{study.name} as points, more modules"
+    name = f"{study.name}, {like.modules} modules"
     return _digits(work, study, arms, "drops-larger", name)
 
 
@@ -254,8 +254,8 @@ def tell(found: dict[str, Any]) -> str:
         "frozen, batch 64, over the whole model, frozen too. Ours, not the paper's: by "
         f"effect, measured on {SEEN} samples of training, and module dropout, where as "
         f"many modules or latents as chance will, up to {DROPOUT:.0%}, are left out of "
-        "every training batch. The best prior is the one that loses least here; more "
-        "modules are half as many again, for the prior that lost least by effect."
+        "every training batch. The best prior is the one that loses least here; half "
+        "as many modules again are for the prior that then lost least by effect."
     )
     parts = [_told(name, each) for name, each in found["settings"].items()]
     return "\n\n".join([head, *parts])
@@ -356,7 +356,7 @@ def _panels(name: str, setting: dict[str, Any]) -> list[dict[str, Any]]:
         },
         {
             "x": "modules dropped, %",
-            "y": f"{name}: throughput, frozen, × all modules",
+            "y": f"{name}: frozen, × as fast as whole",
             "lines": {n: (dropped, a["frozen"]) for n, a in arms.items()},
         },
     ]
