@@ -63,7 +63,7 @@ class _Setting:
     name: str
     arms: list[Arm]
     seeds: Sequence[int]
-    runs: Callable[[list[Arm], int], dict[str, Run]]
+    runs: Callable[[int], dict[str, Run]]
 
 
 def run(work: Workshop) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def run(work: Workshop) -> dict[str, Any]:
 def _images(work: Workshop) -> _Setting:
     """The images of table 1, and their runs."""
     setting = images(work)
-    name = Path(setting.dataset.name).stem
+    name, arms = Path(setting.dataset.name).stem, _arms(work, setting.like)
     seeds = setting.seeds[: work.pick(smoke=1, here=None, paper=None)]
-    return _Setting(name, _arms(work, setting.like), seeds, setting.runs)
+    return _Setting(name, arms, seeds, lambda seed: setting.runs(arms, seed))
 
 
 def _points(work: Workshop) -> _Setting:
@@ -103,7 +103,7 @@ def _digits(
 ) -> _Setting:
     """The digits, read by seed, and their runs."""
 
-    def runs(arms: list[Arm], seed: int) -> dict[str, Run]:
+    def runs(seed: int) -> dict[str, Run]:
         return work.runs(folder, arms, study.read(seed), study.training, seed)
 
     seeds = work.pick(smoke=(0,), here=(0, 1, 2, 3, 4), paper=(0, 1, 2))
@@ -133,7 +133,7 @@ def _asked(work: Workshop, setting: _Setting) -> dict[str, Any]:
     found: dict[str, Any] = {}
     samples = count
     for seed in setting.seeds:
-        for name, one in setting.runs(setting.arms, seed).items():
+        for name, one in setting.runs(seed).items():
             told = found.setdefault(name, {"seeds": []})
             told["seeds"].append(_curves(one, count, steps))
             samples = min(count, len(one.dataset.test))
