@@ -227,6 +227,26 @@ def test_every_instruction_set_gates_the_same(name, dtype, monkeypatch):
     forget()
 
 
+@compiled
+@pytest.mark.parametrize("name", levels())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_instruction_set_weighs_the_same(name, dtype, monkeypatch):
+    from nacs.native.gate import gate, plain_gate
+
+    shapes = [(2, 3, 4, 37)] * 2 + [(2, 4, 37)] * 2 + [(2, 3, 4)] * 2
+    inputs = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    exact = [each.double() for each in inputs]
+    monkeypatch.setenv(native.WISH, name)
+    forget()
+    assert native.level() == name
+    gate(*inputs, 0.3)
+    plain_gate(*exact, 0.3)
+    off = {torch.float32: 1e-5, torch.float64: 1e-12}[dtype]
+    for each, other in zip(inputs, exact, strict=True):
+        assert_close(each.double(), other, rtol=off, atol=off / 10)
+    forget()
+
+
 FUNCTIONS = {
     0: (torch.exp, -80, 80),
     1: (torch.expm1, -80, 80),

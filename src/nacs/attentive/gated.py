@@ -17,7 +17,7 @@ References:
 
 import math
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -25,9 +25,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nacs.native.gate import gate
 from nacs.native.parts import transformed
 
 __all__ = ["gated_attention"]
+
+Known: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""A mask and its gradient; normalisers of rows and what D subtracts from them."""
 
 BLOCK = 2**18
 """Weights that are computed again at a time: 1 MB, as second caches."""
@@ -106,60 +110,53 @@ def _gated_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
-    exact = log_kernel.dtype
-    along = (d_out.to(exact) * out).sum(-1, keepdim=True)
+    for each in found[1:]:
+        each.zero_()
+    along = (d_out.to(log_kernel.dtype) * out).sum(-1)
     masks = log_kernel.expand(len(q), -1, -1)
     weights = math.prod(q.shape[1:3]) * k.shape[2]
     if several := BLOCK // max(1, weights):
         for start in range(0, len(q), several):
             part = slice(start, start + several)
-            known = masks[part, None] - normaliser[part].unsqueeze(-1)
-            inputs = [each[part] for each in (q, d_out, along, k, v)]
-            _samples_back(known, inputs, [each[part] for each in found])
+            known = masks[part], found[3][part], normaliser[part], along[part]
+            inputs = [each[part] for each in (q, d_out, k, v)]
+            _samples_back(known, inputs, [each[part] for each in found[:3]])
         return found
-    for each in found[1:]:
-        each.zero_()
     step = max(1, BLOCK // max(1, k.shape[2]))
     for start in range(0, q.shape[2], step):
         cut = slice(start, start + step)
-        asked = [each[:, :, cut] for each in (q, d_out, along, found[0])]
+        asked = [each[:, :, cut] for each in (q, d_out, found[0])]
         for sample, head in product(range(len(q)), range(q.shape[1])):
-            total = normaliser[sample, head, cut].unsqueeze(-1)
-            known = masks[sample, cut] - total
+            one, its = slice(sample, sample + 1), slice(head, head + 1)
+            totals = normaliser[one, its, cut], along[one, its, cut]
+            known = masks[one, cut], found[3][one, cut], *totals
             rows = [each[sample, head] for each in (*asked, k, v, *found[1:3])]
-            _block_back(known, rows, found[3][sample, cut])
+            _block_back(known, rows)
     return found
 
 
-def _samples_back(known: Tensor, inputs: list[Tensor], found: list[Tensor]) -> None:
+def _samples_back(known: Known, inputs: list[Tensor], found: list[Tensor]) -> None:
     """Gradients of some samples, as one batch of all their heads; see `_block_back`."""
-    q, d_out, along, k, v = (each.flatten(0, 1) for each in inputs)
-    d_q, d_k, d_v, d_mask = found
-    shrink = q.shape[-1] ** -0.5
-    exact, kind = known.dtype, q.dtype
-    weights = known.flatten(0, 1)
-    weights = weights.baddbmm_(q.to(exact), k.mT.to(exact), alpha=shrink).exp_()
-    slope = (d_out @ v.mT).to(exact).sub_(along).mul_(weights)
-    torch.sum(slope.view(known.shape), 1, out=d_mask)
-    slope, weights = slope.to(kind), weights.to(kind)
+    q, d_out, k, v = (each.flatten(0, 1) for each in inputs)
+    d_q, d_k, d_v = found
+    shrink, exact, kind = q.shape[-1] ** -0.5, known[0].dtype, q.dtype
+    shape = *inputs[0].shape[:3], k.shape[1]
+    weights, slope = q.to(exact) @ k.mT.to(exact), (d_out @ v.mT).to(exact)
+    gate(weights.view(shape), slope.view(shape), *known, shrink)
+    weights, slope = weights.to(kind), slope.to(kind)
     torch.mul((slope @ k).view(d_q.shape), shrink, out=d_q)
     torch.mul((slope.mT @ q).view(d_k.shape), shrink, out=d_k)
     d_v.copy_((weights.mT @ d_out).view(d_v.shape))
 
 
-def _block_back(known: Tensor, rows: list[Tensor], d_mask: Tensor) -> None:
-    """Gradients of some rows of one head, added to those of its keys and the mask.
-
-    `known` is what the mask and the normaliser say of the logarithm of the weights.
-    """
-    q, d_out, along, d_q, k, v, d_k, d_v = rows
-    shrink = q.shape[-1] ** -0.5
-    exact, kind = known.dtype, q.dtype
-    weights = known.addmm_(q.to(exact), k.mT.to(exact), alpha=shrink).exp_()
-    d_v.addmm_(weights.to(kind).mT, d_out)
-    slope = (d_out @ v.mT).to(exact).sub_(along).mul_(weights)
-    d_mask.add_(slope)
-    slope = slope.to(kind)
+def _block_back(known: Known, rows: list[Tensor]) -> None:
+    """Gradients of some rows of one head, added to those of its keys and the mask."""
+    q, d_out, d_q, k, v, d_k, d_v = rows
+    shrink, exact, kind = q.shape[-1] ** -0.5, known[0].dtype, q.dtype
+    weights, slope = q.to(exact) @ k.mT.to(exact), (d_out @ v.mT).to(exact)
+    gate(weights[None, None], slope[None, None], *known, shrink)
+    weights, slope = weights.to(kind), slope.to(kind)
+    d_v.addmm_(weights.mT, d_out)
     torch.mul(slope @ k, shrink, out=d_q)
     d_k.addmm_(slope.mT, q, alpha=shrink)
 

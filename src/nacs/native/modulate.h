@@ -47,13 +47,6 @@ INLINE void KIND(put)(CELL *to, V x, int64_t count) {
     else memcpy(to, &cells, (size_t)count * sizeof(CELL));
 }
 
-INLINE V KIND(some)(const REAL *from, int64_t count) {
-    V found = {0};
-    if (count == LANES) return LOAD_ANY(from);
-    memcpy(&found, from, (size_t)count * sizeof(REAL));
-    return found;
-}
-
 /* Φ is 0 below: with −∞ the product is 0, not NaN. */
 INLINE V KIND(above)(V gate) { return NAME(larger)(NAME(all)(-13), gate); }
 
@@ -63,13 +56,13 @@ typedef struct {
 } KIND(Place);
 
 INLINE V KIND(scale)(const Modulate *g, KIND(Place) at) {
-    return KIND(some)((const REAL *)g->scale + at.own, at.count);
+    return NAME(some)((const REAL *)g->scale + at.own, at.count);
 }
 
 INLINE void KIND(add_to_scale)(const Modulate *g, KIND(Place) at, V slope) {
     REAL *to = (REAL *)g->d_scale + at.own;
-    slope += KIND(some)(to, at.count);
-    memcpy(to, &slope, (size_t)at.count * sizeof(REAL));
+    slope += NAME(some)(to, at.count);
+    NAME(put_some)(to, slope, at.count);
 }
 
 INLINE void KIND(gated)(const Modulate *g, KIND(Place) at, int64_t j) {
@@ -94,7 +87,7 @@ INLINE void KIND(gated_back)(const Modulate *g, KIND(Place) at, int64_t j) {
 }
 
 INLINE V KIND(states)(const Modulate *g, KIND(Place) at) {
-    return g->exact ? KIND(some)((const REAL *)g->given + at.row, at.count)
+    return g->exact ? NAME(some)((const REAL *)g->given + at.row, at.count)
                     : KIND(get)((const CELL *)g->given + at.row, at.count);
 }
 
@@ -109,7 +102,7 @@ INLINE void KIND(rescaled_back)(const Modulate *g, KIND(Place) at, int64_t j) {
     V d = KIND(get)((const CELL *)g->d_out + at.row, at.count);
     KIND(add_to_scale)(g, at, d * KIND(states)(g, at));
     d *= KIND(scale)(g, at);
-    if (g->exact) memcpy((REAL *)g->d_given + at.row, &d, (size_t)at.count * sizeof(REAL));
+    if (g->exact) NAME(put_some)((REAL *)g->d_given + at.row, d, at.count);
     else KIND(put)((CELL *)g->d_given + at.row, d, at.count);
 }
 

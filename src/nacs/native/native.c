@@ -67,6 +67,7 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #define CELL float
 #define KIND(x) x##_f32
 #include "modulate.h"
+#include "gate.h"
 #undef CELL
 #undef KIND
 #define HALF
@@ -92,3 +93,4 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #define CELL double
 #define KIND(x) x##_f64
 #include "modulate.h"
+#include "gate.h"

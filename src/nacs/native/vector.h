@@ -20,6 +20,19 @@ typedef V NAME(Loose) __attribute__((aligned(sizeof(REAL))));
 
 INLINE V NAME(all)(REAL x) { return x - (V){0}; }
 
+/* The first `count` numbers of a vector; the others are 0. */
+INLINE V NAME(some)(const REAL *from, int64_t count) {
+    V found = {0};
+    if (count == LANES) return LOAD_ANY(from);
+    memcpy(&found, from, (size_t)count * sizeof(REAL));
+    return found;
+}
+
+INLINE void NAME(put_some)(REAL *to, V x, int64_t count) {
+    if (count == LANES) STORE_ANY(to, x);
+    else memcpy(to, &x, (size_t)count * sizeof(REAL));
+}
+
 INLINE V NAME(blend)(I where, V yes, V no) {
     return (V)((where & (I)yes) | (~where & (I)no));
 }
