@@ -72,7 +72,7 @@ HERE = AttentiveConfig(
 """ε is 1, as in the paper: without a prior a smaller one cuts most links at first. θ⁰
 is normalised, or the read-in may stay uniform."""
 
-HERE_TRAINING = TrainConfig(epochs=6, batch=32, learning_rate=1e-3)
+HERE_TRAINING = TrainConfig(epochs=6, batch=64, learning_rate=2e-3)
 
 PAPER_TRAINING = TrainConfig(
     epochs=30, batch=512, learning_rate=3e-4, min_learning_rate=2e-5, warmup_epochs=2
@@ -198,7 +198,7 @@ def _statements(work: Workshop) -> tuple[Parts, Parts]:
     if work.scale == "smoke":
         return _scenes(240, 60)
     dev, test = _published(work, FILES["val"]), _published(work, FILES["test"])
-    parts, tests = _scenes(30_000, 1_000)
+    parts, tests = _scenes(60_000, 1_000)
     learned, val = _divided(dev)
     parts["train"] += _some(learned)
     parts["val"] += _six(val)
