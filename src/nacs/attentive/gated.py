@@ -110,8 +110,7 @@ def _gated_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and of every sample's log kernel."""
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
-    for each in found[1:]:
-        each.zero_()
+    found[3].zero_()
     along = (d_out.to(log_kernel.dtype) * out).sum(-1)
     masks = log_kernel.expand(len(q), -1, -1)
     weights = math.prod(q.shape[1:3]) * k.shape[2]
@@ -122,7 +121,10 @@ def _gated_back(
             inputs = [each[part] for each in (q, d_out, k, v)]
             _samples_back(known, inputs, [each[part] for each in found[:3]])
         return found
+    # What is added to lies transposed: products with a transposed block are slower.
+    of_k, of_v = (each.new_zeros(each.mT.shape) for each in found[1:3])
     step = max(1, BLOCK // max(1, k.shape[2]))
+    room = masks.new_empty((2, min(step, q.shape[2]), k.shape[2]))
     for start in range(0, q.shape[2], step):
         cut = slice(start, start + step)
         asked = [each[:, :, cut] for each in (q, d_out, found[0])]
@@ -130,8 +132,10 @@ def _gated_back(
             one, its = slice(sample, sample + 1), slice(head, head + 1)
             totals = normaliser[one, its, cut], along[one, its, cut]
             known = masks[one, cut], found[3][one, cut], *totals
-            rows = [each[sample, head] for each in (*asked, k, v, *found[1:3])]
-            _block_back(known, rows)
+            rows = [each[sample, head] for each in (*asked, k, v, of_k, of_v)]
+            _block_back(known, rows, room)
+    found[1].copy_(of_k.mT)
+    found[2].copy_(of_v.mT)
     return found
 
 
@@ -149,16 +153,21 @@ def _samples_back(known: Known, inputs: list[Tensor], found: list[Tensor]) -> No
     d_v.copy_((weights.mT @ d_out).view(d_v.shape))
 
 
-def _block_back(known: Known, rows: list[Tensor]) -> None:
+def _block_back(known: Known, rows: list[Tensor], room: Tensor) -> None:
     """Gradients of some rows of one head, added to those of its keys and the mask."""
-    q, d_out, d_q, k, v, d_k, d_v = rows
-    shrink, exact, kind = q.shape[-1] ** -0.5, known[0].dtype, q.dtype
-    weights, slope = q.to(exact) @ k.mT.to(exact), (d_out @ v.mT).to(exact)
+    q, d_out, d_q, k, v, of_k, of_v = rows
+    shrink, exact, kind = q.shape[-1] ** -0.5, room.dtype, q.dtype
+    weights, slope = room[:, : len(q)]
+    torch.mm(q.to(exact), k.mT.to(exact), out=weights)
+    if kind == exact:
+        torch.mm(d_out, v.mT, out=slope)
+    else:
+        slope.copy_(d_out @ v.mT)
     gate(weights[None, None], slope[None, None], *known, shrink)
     weights, slope = weights.to(kind), slope.to(kind)
-    d_v.addmm_(weights.mT, d_out)
+    of_v.addmm_(d_out.mT, weights)
+    of_k.addmm_(q.mT, slope, alpha=shrink)
     torch.mul(slope @ k, shrink, out=d_q)
-    d_k.addmm_(slope.mT, q, alpha=shrink)
 
 
 @_gated_back.register_fake
