@@ -72,7 +72,7 @@ HERE = AttentiveConfig(
 """ε is 1, as in the paper: without a prior a smaller one cuts most links at first. θ⁰
 is normalised, or the read-in may stay uniform."""
 
-HERE_TRAINING = TrainConfig(epochs=6, batch=64, learning_rate=2e-3)
+HERE_TRAINING = TrainConfig(epochs=6, batch=64, learning_rate=1e-3)
 
 PAPER_TRAINING = TrainConfig(
     epochs=30, batch=512, learning_rate=3e-4, min_learning_rate=2e-5, warmup_epochs=2
