@@ -270,5 +270,5 @@ def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing glyph must not cost the picture
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=100)
     plt.close(figure)
