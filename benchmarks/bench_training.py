@@ -28,6 +28,7 @@ from nacs.attentive.gated import gated_attention
 from nacs.attentive.layers import Propagator
 from nacs.attentive.priors import graph_loss, graphon, match, matching_of
 from nacs.flops import multiply_adds
+from nacs.native.gate import gate, plain_gate
 from nacs.native.modulate import geglu, plain_geglu, plain_rescale, rescale
 from nacs.optim import parameter_groups
 from nacs.train import compile_parts
@@ -160,25 +161,39 @@ def test_step(modules):
 
 
 def gated_backs(batch, heads, modules, width, dtype=torch.float32):
-    """Gradients of gated attention, a head at a time and some samples at once."""
-    made = torch.randn(4, batch, modules, heads, width, dtype=dtype).transpose(2, 3)
-    mask = F.logsigmoid(torch.randn(1, modules, modules, dtype=dtype))
-    leaves = [each.detach().requires_grad_() for each in (*made[:3], mask)]
-    out = gated_attention(*leaves)
+    """Gradients of gated attention as they are, a head at a time, and weighed by torch.
 
-    def back(block):
-        with patch.object(gated, "BLOCK", block):
+    Beside them torch's own fused attention, which gives the mask no gradient.
+    """
+    made = torch.randn(4, batch, modules, heads, width, dtype=dtype).transpose(2, 3)
+    mask = F.logsigmoid(torch.randn(batch, modules, modules, dtype=dtype))
+    leaves = [each.detach().requires_grad_() for each in (*made[:3], mask)]
+    q, k, v, _ = leaves
+    out = gated_attention(*leaves)
+    fused = F.scaled_dot_product_attention(q, k, v, mask.unsqueeze(1))
+
+    def back(block, weigh):
+        with patch.multiple(gated, BLOCK=block, gate=weigh):
             return torch.autograd.grad(out, leaves, made[3], retain_graph=True)
 
-    each = modules**2
-    return {"head": partial(back, each), "samples": partial(back, gated.BLOCK)}
+    def torchs():
+        return torch.autograd.grad(fused, [q, k, v], made[3], retain_graph=True)
+
+    return {
+        "now": partial(back, gated.BLOCK, gate),
+        "head by head": partial(back, modules**2, gate),
+        "weighed by torch": partial(back, gated.BLOCK, plain_gate),
+        "torch's, of no mask": torchs,
+    }
 
 
-@pytest.mark.parametrize("sizes", [(64, 3, 80, 32), (32, 4, 32, 8)])
-def test_gated_attention_of_small_circuits(sizes):
-    """The sizes of the demo, and of reviews in table 3."""
-    both = [act() for act in gated_backs(*sizes, dtype=torch.float64).values()]
-    pairs = zip(*both, strict=True)
+@pytest.mark.parametrize(
+    "sizes", [(64, 3, 80, 32), (32, 4, 32, 8), (2, 6, 320, 64), (2, 6, 1024, 64)]
+)
+def test_gated_attention(sizes):
+    """The sizes of the demo, of reviews in table 3, and of training steps."""
+    now, *others = [act() for act in gated_backs(*sizes, dtype=torch.float64).values()]
+    pairs = [pair for other in others for pair in zip(now, other, strict=False)]
     error = max((a - b).abs().max().item() for a, b in pairs)
     assert error < 1e-10
     seconds, ratios = interleaved(gated_backs(*sizes))

@@ -22,15 +22,27 @@ INLINE V NAME(all)(REAL x) { return x - (V){0}; }
 
 /* The first `count` numbers of a vector; the others are 0. */
 INLINE V NAME(some)(const REAL *from, int64_t count) {
-    V found = {0};
     if (count == LANES) return LOAD_ANY(from);
+#if defined(DOUBLE) && BYTES == 64
+    return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+#elif BYTES == 64
+    return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    V found = {0};
     memcpy(&found, from, (size_t)count * sizeof(REAL));
     return found;
+#endif
 }
 
 INLINE void NAME(put_some)(REAL *to, V x, int64_t count) {
     if (count == LANES) STORE_ANY(to, x);
+#if defined(DOUBLE) && BYTES == 64
+    else _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), (__m512d)x);
+#elif BYTES == 64
+    else _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)x);
+#else
     else memcpy(to, &x, (size_t)count * sizeof(REAL));
+#endif
 }
 
 INLINE V NAME(blend)(I where, V yes, V no) {
