@@ -43,6 +43,25 @@ def test_a_learned_mask_in_numbers_and_gradients(masks, rows, monkeypatch):
     assert_close(fast, reference, atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.parametrize("masks", [(1, 7), (4, 1, 7)])
+@ways
+def test_one_row_may_be_that_of_all_receivers(masks, rows, monkeypatch):
+    monkeypatch.setattr(gated, "BLOCK", rows * 7)
+    leaves = [*case(())[:3], torch.randn(*masks, requires_grad=True)]
+    fast, reference = gradients(gated_attention, leaves), gradients(plain, leaves)
+    assert_close(fast, reference, atol=1e-12, rtol=1e-10)
+
+
+@ways
+def test_a_mask_may_lie_transposed(rows, monkeypatch):
+    monkeypatch.setattr(gated, "BLOCK", rows * 7)
+    mask = torch.randn(4, 7, 5).mT.detach().requires_grad_()
+    assert mask.stride(-1) != 1
+    leaves = [*case(())[:3], mask]
+    fast, reference = gradients(gated_attention, leaves), gradients(plain, leaves)
+    assert_close(fast, reference, atol=1e-12, rtol=1e-10)
+
+
 @ways
 def test_a_receiver_without_senders_hears_nothing(rows, monkeypatch):
     monkeypatch.setattr(gated, "BLOCK", rows * 7)

@@ -112,7 +112,7 @@ def _gated_back(
     found = _back_like(d_out, out, normaliser, q, k, v, log_kernel)
     found[3].zero_()
     along = (d_out.to(log_kernel.dtype) * out).sum(-1)
-    masks = log_kernel.expand(len(q), -1, -1)
+    masks = log_kernel.expand(len(q), q.shape[2], -1)
     weights = math.prod(q.shape[1:3]) * k.shape[2]
     if several := BLOCK // max(1, weights):
         for start in range(0, len(q), several):

@@ -5,19 +5,18 @@ import ctypes
 import torch
 from torch import Tensor
 
-from nacs.native.parts import NUMBER, View, in_parts, usable, view_of
+from nacs.native.parts import NUMBER, View, in_parts, side_by_side, usable, view_of
 
 __all__ = ["gate", "plain_gate"]
 
-INSIDE = ("score", "heard", "mask", "d_mask")
-ALONG_ROWS = ("normaliser", "along")
+GIVEN = ("score", "heard", "mask", "d_mask", "normaliser", "along")
 
 
 class Call(ctypes.Structure):
     """`Gate` of gate.h."""
 
     _fields_ = (
-        *((name, View) for name in (*INSIDE, *ALONG_ROWS)),
+        *((name, View) for name in GIVEN),
         *((name, NUMBER) for name in ("samples", "heads", "rows", "senders", "parts")),
         ("shrink", ctypes.c_double),
     )
@@ -50,7 +49,8 @@ def gate(
 ) -> None:
     """Weights in the place of the scores, slopes in the place of what is heard.
 
-    Both are changed where they are, and the mask's gradient is added to.
+    Both are changed where they are, and the mask's gradient is added to; the numbers of
+    a row of these three lie side by side.
 
     Args:
         score: q kᵀ, (samples, heads, rows, senders).
@@ -64,16 +64,10 @@ def gate(
     given = (score, heard, mask, d_mask, normaliser, along)
     if not usable(*given):
         return plain_gate(*given, shrink)
-    heads = score.shape[1]
-    inside = (
-        score,
-        heard,
-        *(m.unsqueeze(1).expand(-1, heads, -1, -1) for m in given[2:4]),
-    )
+    mask = side_by_side(mask)
+    heads, threads = score.shape[1], torch.get_num_threads()
+    masks = [m.unsqueeze(1).expand(-1, heads, -1, -1) for m in (mask, d_mask)]
     rows = [each.unsqueeze(-1) for each in (normaliser, along)]
-    call = Call(*map(view_of, (*inside, *rows)), *score.shape)
-    call.parts, call.shrink = (
-        max(1, min(torch.get_num_threads(), score.shape[2])),
-        shrink,
-    )
-    return in_parts("gate", call, call.parts, list(given))
+    call = Call(*map(view_of, (score, heard, *masks, *rows)), *score.shape)
+    call.parts, call.shrink = max(1, min(threads, score.shape[2])), shrink
+    return in_parts("gate", call, call.parts, [*given, mask])

@@ -64,10 +64,10 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "attend.h"
 #include "back.h"
 #include "edges.h"
+#include "gate.h"
 #define CELL float
 #define KIND(x) x##_f32
 #include "modulate.h"
-#include "gate.h"
 #undef CELL
 #undef KIND
 #define HALF
@@ -90,7 +90,7 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 #include "attend.h"
 #include "back.h"
 #include "edges.h"
+#include "gate.h"
 #define CELL double
 #define KIND(x) x##_f64
 #include "modulate.h"
-#include "gate.h"
