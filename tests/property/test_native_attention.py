@@ -211,7 +211,9 @@ def call_of(layer, times):
 
 def test_it_is_an_operation_of_torch():
     """Gradients, shapes and strides without data, nothing written over."""
-    torch.library.opcheck(attend, call_of(built(horizon="elapsed"), series(2, 20)[1]))
+    torch.library.opcheck(
+        attend.overload, call_of(built(horizon="elapsed"), series(2, 20)[1])
+    )
 
 
 def test_a_gradient_may_be_one_number_with_strides_of_0():

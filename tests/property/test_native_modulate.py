@@ -108,10 +108,10 @@ def test_the_gradient_has_a_gradient():
 def test_torch_knows_the_operations():
     wide, states, scale = leaves()
     for each in (None, scale):
-        torch.library.opcheck(torch.ops.nacs.geglu.default, (wide, each))
-    torch.library.opcheck(torch.ops.nacs.rescale.default, (states, scale, False))
+        torch.library.opcheck(geglu.overload, (wide, each))
+    torch.library.opcheck(rescale.overload, (states, scale, False))
     narrow = states.detach().float().requires_grad_(), scale.detach().float(), True
-    torch.library.opcheck(torch.ops.nacs.rescale.default, narrow)
+    torch.library.opcheck(rescale.overload, narrow)
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_selection_compiles_as_one_graph():
         compiled(queries, keys), chosen(queries, keys), strict=True
     ):
         assert torch.equal(found, wanted)
-    torch.library.opcheck(select, (queries, keys, None, 5, True, 0, 0))
+    torch.library.opcheck(select.overload, (queries, keys, None, 5, True, 0, 0))
 
 
 def test_torch_does_it_where_there_is_no_compiled_code():

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nacs.native.gate import gate
+from nacs.native.operation import operation
 from nacs.native.parts import transformed
 
 __all__ = ["gated_attention"]
@@ -76,7 +77,7 @@ def gated_attention(
     return F.scaled_dot_product_attention(queries, keys, values, mask)
 
 
-@torch.library.custom_op("nacs::gated", mutates_args=())
+@operation("gated")
 def _gated(
     q: Tensor, k: Tensor, v: Tensor, log_kernel: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -98,7 +99,7 @@ def _like(
     return heard, log_kernel.new_empty((batch, rows, heads)).transpose(1, 2)
 
 
-@torch.library.custom_op("nacs::gated_back", mutates_args=())
+@operation("gated_back")
 def _gated_back(
     d_out: Tensor,
     out: Tensor,

@@ -200,9 +200,9 @@ def _rescaled(
     narrows = (states.dtype, kind) == (torch.float32, torch.bfloat16)
     worth = narrows or (kind is states.dtype and torch.is_grad_enabled())
     flat = _flat(states, scale) if worth else None
-    if flat is None:
+    if flat is None or flat[1] is None:
         return states * scale
-    return rescale(*flat, kind is torch.bfloat16).reshape(states.shape)
+    return rescale(flat[0], flat[1], kind is torch.bfloat16).reshape(states.shape)
 
 
 def _flat(states: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor | None] | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nacs.native.operation import operation
 from nacs.native.parts import (
     NUMBER,
     POINTER,
@@ -52,7 +53,7 @@ class Attend(ctypes.Structure):
     )
 
 
-@torch.library.custom_op("nacs::select", mutates_args=())
+@operation("select")
 def select(
     queries: Tensor,
     keys: Tensor,
@@ -116,7 +117,7 @@ def _select_like(
     )
 
 
-@torch.library.custom_op("nacs::attend", mutates_args=())
+@operation("attend")
 def attend(
     rows: list[Tensor],
     chosen: Tensor,
@@ -164,7 +165,7 @@ def _attend_like(
     return heads_inside(rows[0]), rows[0].new_empty(chosen.shape)
 
 
-@torch.library.custom_op("nacs::attend_back", mutates_args=())
+@operation("attend_back")
 def _attend_back(
     d_out: Tensor,
     d_weights: Tensor | None,

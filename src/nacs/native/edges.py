@@ -3,9 +3,9 @@
 import ctypes
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from nacs.native.operation import operation
 from nacs.native.parts import (
     NUMBER,
     POINTER,
@@ -37,7 +37,7 @@ class Call(ctypes.Structure):
     )
 
 
-@torch.library.custom_op("nacs::edges", mutates_args=())
+@operation("edges")
 def edges(
     q: Tensor,
     k: Tensor,
@@ -78,7 +78,7 @@ def _like(
     return heads_inside(q), q.new_empty(q.shape[:3])
 
 
-@torch.library.custom_op("nacs::edges_back", mutates_args=())
+@operation("edges_back")
 def _edges_back(
     d_out: Tensor,
     out: Tensor,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nacs.native.operation import operation
 from nacs.native.parts import NUMBER, POINTER, in_parts
 
 __all__ = ["geglu", "plain_geglu", "plain_rescale", "rescale"]
@@ -36,7 +37,7 @@ def plain_rescale(states: Tensor, scale: Tensor, half: bool = False) -> Tensor:
     return out.to(torch.bfloat16) if half else out
 
 
-@torch.library.custom_op("nacs::geglu", mutates_args=())
+@operation("geglu")
 def geglu(wide: Tensor, scale: Tensor | None) -> Tensor:
     """The first half of the channels times GELU of the second, times a scale.
 
@@ -54,7 +55,7 @@ def _hidden_like(wide: Tensor, scale: Tensor | None) -> Tensor:  # noqa: ARG001
     return wide.new_empty((*wide.shape[:-1], wide.shape[-1] // 2))
 
 
-@torch.library.custom_op("nacs::geglu_back", mutates_args=())
+@operation("geglu_back")
 def _geglu_back(d_out: Tensor, wide: Tensor, scale: Tensor | None) -> list[Tensor]:
     """Gradients of `wide` and, if there is one, of the scale."""
     found = _back_like(d_out, wide, scale)
@@ -62,7 +63,7 @@ def _geglu_back(d_out: Tensor, wide: Tensor, scale: Tensor | None) -> list[Tenso
     return found
 
 
-@torch.library.custom_op("nacs::rescale", mutates_args=())
+@operation("rescale")
 def rescale(states: Tensor, scale: Tensor, half: bool) -> Tensor:
     """States times a scale.
 
@@ -83,7 +84,7 @@ def _scaled_like(states: Tensor, scale: Tensor, half: bool) -> Tensor:  # noqa: 
     return states.new_empty(states.shape, dtype=kind)
 
 
-@torch.library.custom_op("nacs::rescale_back", mutates_args=())
+@operation("rescale_back")
 def _rescale_back(d_out: Tensor, states: Tensor, scale: Tensor) -> list[Tensor]:
     """Gradients of the states and of the scale."""
     found = _back_like(d_out, states, scale)
