@@ -27,11 +27,11 @@ from nacs.attentive.attention import attention_weights
 from nacs.attentive.gated import gated_attention
 from nacs.attentive.layers import Propagator
 from nacs.attentive.priors import graph_loss, graphon, match, matching_of
+from nacs.compiled import compile_parts
 from nacs.flops import multiply_adds
 from nacs.native.gate import gate, plain_gate
 from nacs.native.modulate import geglu, plain_geglu, plain_rescale, rescale
 from nacs.optim import parameter_groups
-from nacs.train import compile_parts
 from scaling import kept_bytes
 from timing import interleaved, record
 

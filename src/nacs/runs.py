@@ -45,6 +45,7 @@ __all__ = [
     "read_metrics",
     "save_run",
     "save_tensors",
+    "take_weights",
     "whole_folder",
     "write_json",
     "write_metrics",
@@ -308,15 +309,36 @@ def provenance() -> dict[str, Any]:
 
 
 def describe_run(
-    model_name: str, sizes: Any, training: Any, dataset: Dataset
+    model_name: str,
+    sizes: Any,
+    training: Any,
+    dataset: Dataset,
+    start: Path | None = None,
 ) -> dict[str, Any]:
-    """What `config.json` of a run holds."""
-    return {
+    """What `config.json` of a run holds, with that of the run it starts from."""
+    before = {} if start is None else {"start": read_json(start / "config.json")}
+    return before | {
         "model": model_name,
         "sizes": asdict(sizes),
         "training": asdict(training),
         "data": asdict(dataset.facts),
     }
+
+
+def take_weights(model: nn.Module, start: Path) -> None:
+    """Give a model the weights of a run.
+
+    Raises:
+        UserError: If they are of another model.
+    """
+    weights = load_run(start)[0].state_dict()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{start}: expected a run of the same model in the same sizes to start "
+            f"from, got another ({str(error).splitlines()[-1].strip()})."
+        ) from error
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
-from torch.fx.experimental import _config as shapes
 from torch.nn import functional as F
 
 from nacs.augment import augmented
+from nacs.compiled import compile_parts
 from nacs.data.base import Batch, Dataset
 from nacs.data.stored import Stored
 from nacs.errors import DivergenceError, UserError
@@ -45,12 +45,13 @@ from nacs.runs import (
     read_metrics,
     save_run,
     save_tensors,
+    take_weights,
     write_json,
     write_metrics,
 )
 from nacs.sharded import check_sharding, partners, parts, shard, whole
 
-__all__ = ["TrainConfig", "compile_parts", "train"]
+__all__ = ["TrainConfig", "train"]
 
 LOOK = 50
 """Steps from one look at the losses to the next: a look waits for the device."""
@@ -63,6 +64,7 @@ def train(
     config: TrainConfig,
     out: Path,
     *,
+    start: Path | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model, or go on with a run that was interrupted, and test it once.
@@ -73,6 +75,7 @@ def train(
         dataset: The splits; the test split is used once, at the end.
         config: How it is trained.
         out: Run folder.
+        start: Folder of a run of the same model, whose weights it starts from.
         report: For a search: is told the figures of every epoch once they are saved,
             and may raise to stop there. The test split is then left alone, and the
             final figures are of the validation split.
@@ -81,14 +84,16 @@ def train(
         What `result.json` holds.
 
     Raises:
-        UserError: If the folder is in use or belongs to another run, if the loss is
-            not finite, if the disk is full, or if another process of the run ends.
+        UserError: If the folder is in use or belongs to another run, if the start is
+            another model, if the loss is not finite, if the disk is full, or if another
+            process of the run ends.
     """
     accelerator = Accelerator()
     check_sharding(accelerator, ema=config.ema, compiles=config.compile)
     own = claim(out) if accelerator.is_main_process else nullcontext()
     with own, partners(accelerator, out):
-        return _Run(accelerator, name, sizes, dataset, config, out).finish(report)
+        run = _Run(accelerator, name, sizes, dataset, config, out, start)
+        return run.finish(report)
 
 
 class _Run:
@@ -102,10 +107,11 @@ class _Run:
         dataset: Dataset,
         config: TrainConfig,
         out: Path,
+        start: Path | None,
     ) -> None:
         self.dataset, self.config, self.out = dataset, config, out
         self.accelerator = accelerator
-        self.described = describe_run(name, sizes, config, dataset)
+        self.described = describe_run(name, sizes, config, dataset, start)
         torch.manual_seed(config.seed)
         self.bare: nn.Module = lookup(name).build(sizes)
         self.optimiser = torch.optim.AdamW(
@@ -125,6 +131,8 @@ class _Run:
             prepare = getattr(self.bare, "prepare", None)
             if prepare is not None:
                 prepare()
+            if start is not None:
+                take_weights(self.bare, start)
             self.kept.load_state_dict(self.bare.state_dict())
         self.kept.to(self.accelerator.device)
         if config.compile:
@@ -365,22 +373,6 @@ class _Run:
         self.epoch, self.stale, done = state["progress"].tolist()
         self.seconds, self.best = state["figures"].tolist()
         self.done = bool(done)
-
-
-def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
-    """Have torch compile a model's layers when they first run; names stay as they are.
-
-    Layers of the same kind share one compilation, whose time does not grow with their
-    number, and no size of a batch but 1 has one of its own.
-
-    Args:
-        model: Any model; one without propagators is compiled as a whole.
-        backend: Of `torch.compile`.
-    """
-    # Else a batch that happens to be as large as a width is taken for that width.
-    shapes.use_duck_shape = False
-    for part in getattr(model, "propagators", [model]):
-        part.compile(dynamic=True, backend=backend)
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

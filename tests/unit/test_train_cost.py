@@ -13,10 +13,11 @@ import nacs.train as train_module
 from nacs import data
 from nacs.attentive import AttentiveCircuit, presets
 from nacs.attentive.priors import graphon, match, matching_of
+from nacs.compiled import compile_parts
 from nacs.errors import UserError
 from nacs.recipe import TrainConfig
 from nacs.runs import load_tensors
-from nacs.train import compile_parts, train
+from nacs.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,7 @@ def test_compiled_layers_give_the_same_numbers():
     torch.set_default_dtype(torch.float64)
     eager, compiled = AttentiveCircuit(SIZES), AttentiveCircuit(SIZES)
     compiled.load_state_dict(eager.state_dict())
-    train_module.compile_parts(compiled)
+    compile_parts(compiled)
     pictures = torch.randn(3, 1, 8, 8)
     for model in (eager, compiled):
         torch.manual_seed(1)

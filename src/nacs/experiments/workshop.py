@@ -5,7 +5,7 @@ arm, seed  →  run folder, trained or gone on with  →  measures, a JSON file 
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -116,8 +116,18 @@ class Workshop:
         dataset: Dataset,
         training: TrainConfig,
         seed: int,
+        before: "Mapping[str, Run] | None" = None,
     ) -> "dict[str, Run]":
-        """All arms with one seed; nothing is trained before its first measure."""
+        """All arms with one seed; nothing is trained before its first measure.
+
+        Args:
+            study: Folder of the runs.
+            arms: What is trained.
+            dataset: On what.
+            training: How.
+            seed: Of all of them.
+            before: Runs of the same arms from whose weights these start.
+        """
         return {
             arm.name: Run(
                 workshop=self,
@@ -125,6 +135,7 @@ class Workshop:
                 dataset=dataset,
                 training=replace(training, seed=seed),
                 folder=self.folder / study / _slug(arm.name) / str(seed),
+                before=before[arm.name] if before else None,
             )
             for arm in arms
         }
@@ -135,13 +146,23 @@ class Workshop:
         wanted = json.loads(json.dumps(run.described))
         done = run.folder / "result.json"
         if not (done.exists() and read_json(run.folder / "config.json") == wanted):
-            start = time.monotonic()
+            if run.before:
+                self.trained(run.before)
+            began = time.monotonic()
             if Accelerator().is_main_process:
                 told = f"{arm.name}, seed {run.training.seed}{self._left()}"
                 Console(stderr=True).print(told)
-            train(arm.model, arm.sizes, run.dataset, run.training, run.folder)
+            start = run.before and run.before.folder
+            train(
+                arm.model,
+                arm.sizes,
+                run.dataset,
+                run.training,
+                run.folder,
+                start=start,
+            )
             Accelerator().wait_for_everyone()  # the first process writes
-            self._seconds.append(time.monotonic() - start)
+            self._seconds.append(time.monotonic() - began)
         self._done.add(run.folder)
         return load_run(run.folder)[0].eval()
 
@@ -166,11 +187,14 @@ class Run:
     dataset: Dataset
     training: TrainConfig
     folder: Path
+    before: "Run | None" = None
+    """What is trained first, and from whose weights it starts."""
 
     @property
     def described(self) -> dict[str, Any]:
         """What `config.json` of the run holds."""
-        return describe_run(self.arm.model, self.arm.sizes, self.training, self.dataset)
+        told = describe_run(self.arm.model, self.arm.sizes, self.training, self.dataset)
+        return told | ({"start": self.before.described} if self.before else {})
 
     def measure(
         self, name: str, act: Callable[[nn.Module], Any], **settings: Any

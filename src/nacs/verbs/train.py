@@ -9,8 +9,10 @@ from tyro.conf import Positional
 from nacs import data
 from nacs.console import first_look, parse, say
 from nacs.data.base import Dataset
-from nacs.models import lookup
+from nacs.errors import UserError
+from nacs.models import config_from_json, lookup
 from nacs.recipe import TrainConfig
+from nacs.runs import read_json
 from nacs.tasks import default_preset, fitted
 
 __all__ = ["run", "with_sizes"]
@@ -38,6 +40,9 @@ class Options:
     length: int | None = None
     """Keep no more of a text, series or cloud than this many bytes, steps or points."""
 
+    start: Path | None = None
+    """Folder of a run whose weights it starts from: of the same model, in its sizes."""
+
     out: Path | None = None
     """Run folder; runs/SOURCE-MODEL if not given."""
 
@@ -60,11 +65,10 @@ def run(arguments: list[str]) -> None:
         return
     first = first_look(Options, arguments, "train")
     dataset = data.load(first.source, size=first.size, length=first.length)
-    sizes = _sized(
-        first.model,
-        first.preset or default_preset(dataset, lookup(first.model).presets),
-        dataset,
-    )
+    preset = first.preset or default_preset(dataset, lookup(first.model).presets)
+    sizes = fitted(lookup(first.model).preset(preset), dataset)
+    if first.start is not None and not first.preset:
+        sizes = _sizes_of(first.start, first.model, dataset)
     options = parse(with_sizes(Options, sizes), arguments, "train", EXAMPLE)
     from accelerate import PartialState  # here: --help is quicker without
 
@@ -72,7 +76,14 @@ def run(arguments: list[str]) -> None:
 
     name = Path(options.source).stem
     out = options.out or Path("runs") / f"{name}-{options.model}"
-    result = train(options.model, options.sizes, dataset, options.training, out)
+    result = train(
+        options.model,
+        options.sizes,
+        dataset,
+        options.training,
+        out,
+        start=options.start,
+    )
     if PartialState().is_main_process:
         say(result if options.json else _short(result, out), options.json)
 
@@ -92,8 +103,21 @@ def with_sizes(options: type[Any], sizes: Any) -> type[Any]:
     return kind
 
 
-def _sized(model: str, preset: str, dataset: Dataset) -> Any:
-    return fitted(lookup(model).preset(preset), dataset)
+def _sizes_of(start: Path, model: str, dataset: Dataset) -> Any:
+    """The sizes of a run to start from."""
+    told = read_json(start / "config.json")
+    if told.get("model") != model:
+        raise UserError(
+            f"{start}: expected a run of {model} to start from, got one of "
+            f"{told.get('model')}; --model says of which"
+        )
+    sizes = config_from_json(lookup(model).config, told.get("sizes", {}))
+    if fitted(sizes, dataset) != sizes:
+        raise UserError(
+            f"{start}: expected a run on data of the shape and with the classes of "
+            f"{dataset.name}, got one on other data"
+        )
+    return sizes
 
 
 def _short(result: dict[str, Any], out: Path) -> dict[str, Any]:
