@@ -56,7 +56,8 @@ class TokenizerConfig:
     """Stages of the convolutional stem; each after the first halves the grid."""
 
     blocks: tuple[int, ...] = ()
-    """ConvNeXt blocks of every stage of the stem; (): one in each but the last."""
+    """ConvNeXt blocks of every stage of the stem, (): one in each but the last; or of
+    bytes and tokens, by which neighbours are mixed, (): none."""
 
     positions: int = 64
     """Width of the learned positions that are concatenated to an image's tokens."""
@@ -91,6 +92,10 @@ class TokenizerConfig:
                     f"`positions` must be less than `width`, got {self.positions} "
                     f"and {self.width}."
                 )
+        if self.kind in {"bytes", "tokens"} and len(self.blocks) > 1:
+            raise ValueError(
+                f"`blocks` of {self.kind} must be one number, got {self.blocks}."
+            )
         if self.kind == "frames" and min(self.size) < 4:
             raise ValueError(
                 f"frames must be 4 pixels high and wide or more, got {self.size[0]} × "
@@ -144,11 +149,12 @@ class _ChannelNorm(nn.LayerNorm):
 
 
 class _ConvNeXtBlock(nn.Module):
-    """Depthwise 7 × 7, LayerNorm, two pointwise layers, a gain, a residual."""
+    """Depthwise convolution, LayerNorm, two pointwise layers, a gain, a residual."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel: tuple[int, int] = (7, 7)) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        around = (kernel[0] // 2, kernel[1] // 2)
+        self.depthwise = nn.Conv2d(width, width, kernel, padding=around, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
@@ -277,13 +283,19 @@ class Points(nn.Module):
 
 
 class Bytes(nn.Module):
-    """Symbols, embedded, plus sinusoidal positions (Vaswani et al. 2017)."""
+    """Symbols, embedded, plus sinusoidal positions (Vaswani et al. 2017).
+
+    Where there are blocks, each mixes a symbol with the three before and after it.
+    """
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
         self.symbols = 256 if config.kind == "bytes" else config.vocabulary
         self.embed = nn.Embedding(self.symbols, config.width)
+        self.mix = nn.ModuleList(
+            _ConvNeXtBlock(config.width, (1, 7)) for _ in range(sum(config.blocks))
+        )
 
     def forward(
         self,
@@ -306,7 +318,13 @@ class Bytes(nn.Module):
                     f"{low if low < 0 else high}."
                 )
         embedded = self.embed(inputs.long())
-        return embedded + self._positions(embedded), keep
+        return self._mixed(embedded + self._positions(embedded), keep), keep
+
+    def _mixed(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
+        for block in self.mix:
+            row = _without_padding(tokens, keep).mT.unsqueeze(-2)
+            tokens = block(row).squeeze(-2).mT
+        return tokens
 
     def _positions(self, like: Tensor) -> Tensor:
         length, width = like.shape[-2:]
