@@ -2,9 +2,10 @@
 
     random scenes  ×  sentence of a skill  →  one of which it is true, one of which not
 
-The sentences are the paper's templates (appendix H) over NLVR's words, and NLVR's own
-towers. Every sentence is as often true as false, so it alone tells nothing; a scene is
-asked about in many ways, so it alone tells little.
+The sentences are the paper's templates (appendix H) over NLVR's words and NLVR's own
+towers, or drawn from a grammar of its writers' forms (`nacs.data.scene_forms`). Every
+sentence is as often true as false, so it alone tells nothing; a scene is asked about in
+many ways, so it alone tells little.
 
 References:
     Rahaman et al., Neural Attentive Circuits, NeurIPS 2022, appendix H.
@@ -16,14 +17,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, product
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from nacs.data.nlvr import BOX, COLOURS, SHAPES, Item, Scene, Statement
+from nacs.data.scene_forms import say
 
-__all__ = ["SKILLS", "Sentence", "Skill", "make_scenes", "part_of", "sentences"]
+__all__ = [
+    "EASY",
+    "SKILLS",
+    "Sentence",
+    "Skill",
+    "make_forms",
+    "make_scenes",
+    "part_of",
+    "sentences",
+]
 
+Part: TypeAlias = Literal["train", "val", "test"]
 Skill = Literal["hard cardinality", "soft cardinality", "existential", "spatial"]
 SKILLS: tuple[Skill, ...] = (
     "hard cardinality",
@@ -33,6 +45,17 @@ SKILLS: tuple[Skill, ...] = (
 )
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 EASY: Skill = "existential"
+"""What is learned first."""
+
+
+TOWERS = 0.65
+"""Share of towers among NLVR's forms; of NLVR's statements it is 0.68."""
+
+NEAR = 0.3
+"""Share of sentences in NLVR's forms whose two scenes have the same items."""
+
+TRIES = 300
+"""Scenes that are looked at for one of which a sentence is true, or not."""
 
 MANY = 4
 """From so many items on they are many; one to fewer than these are few."""
@@ -218,16 +241,14 @@ def _of_towers() -> Iterator[Sentence]:
             )
 
 
-def part_of(text: str) -> Literal["train", "val", "test"]:
+def part_of(text: str) -> Part:
     """Where a sentence belongs, whatever the seed: of ten, seven, one and two."""
     place = zlib.crc32(text.encode()) % 10
     return "train" if place < 7 else "val" if place < 8 else "test"
 
 
-def make_scenes(
-    samples: int, *, seed: int, part: Literal["train", "val", "test"]
-) -> list[Statement]:
-    """Sentences of one part, half of them true of their scene and half not.
+def make_scenes(samples: int, *, seed: int, part: Part) -> list[Statement]:
+    """Templates' sentences of one part, half of them true of their scene and half not.
 
     Skills are equally likely, of scattered items and of towers each, but existential
     sentences twice as likely: they are learned first, and help with the others.
@@ -238,9 +259,7 @@ def make_scenes(
         part: Whose sentences; see `part_of`.
     """
     random = np.random.default_rng(seed)
-    pools = [
-        [_draw(random, towers) for _ in range(samples)] for towers in (False, True)
-    ]
+    pools = _pools(random, samples)
     groups: dict[tuple[Skill, bool], list[Sentence]] = {}
     for each in sentences():
         if part_of(each.text) == part:
@@ -250,29 +269,93 @@ def make_scenes(
     while len(found) < samples:
         group = drawn[random.integers(len(drawn))]
         sentence = group[random.integers(len(group))]
-        found += _pair(sentence, pools[sentence.towers], random, len(found))
+        scenes = _pair(sentence.holds, pools[sentence.towers], random)
+        found += _told(sentence.text, scenes, len(found))
     return found
 
 
+def make_forms(samples: int, *, seed: int, part: Part) -> list[Statement]:
+    """Sentences in NLVR's forms, half of them true of their scene and half not.
+
+    For some, the two scenes have the same items at each other's places, as in NLVR,
+    whose writers told such scenes apart.
+
+    Args:
+        samples: How many; an even number.
+        seed: Of sentences, scenes and draws.
+        part: Whose sentences; see `part_of`.
+    """
+    random = np.random.default_rng(seed)
+    pools = _pools(random, samples)
+    found: list[Statement] = []
+    while len(found) < samples:
+        towers = bool(random.random() < TOWERS)
+        text, holds = say(random, towers=towers)
+        if part_of(text) == part:
+            choose = _near_pair if random.random() < NEAR else _pair
+            found += _told(text, choose(holds, pools[towers], random), len(found))
+    return found
+
+
+def _told(text: str, scenes: dict[bool, Scene], place: int) -> list[Statement]:
+    """Two statements, if there are scenes for both."""
+    if len(scenes) < 2:
+        return []
+    return [
+        Statement(sentence=text, scene=scenes[true], true=true, name=f"{place + true}")
+        for true in (False, True)
+    ]
+
+
 def _pair(
-    sentence: Sentence, pool: list[Scene], random: np.random.Generator, place: int
-) -> list[Statement]:
-    """A scene of which it is false and one of which it is true; none if not found."""
-    start, half = int(random.integers(len(pool))), {}
-    for step in range(min(len(pool), 300)):
-        scene = pool[(start + step) % len(pool)]
-        half.setdefault(sentence.holds(scene), scene)
-        if len(half) == 2:
-            return [
-                Statement(
-                    sentence=sentence.text,
-                    scene=half[true],
-                    true=true,
-                    name=f"{place + true}",
-                )
-                for true in (False, True)
-            ]
-    return []
+    holds: Callable[[Scene], bool], pool: list[Scene], random: np.random.Generator
+) -> dict[bool, Scene]:
+    """A scene of which it is false and one of which it is true, as far as found."""
+    found: dict[bool, Scene] = {}
+    for scene in _from_somewhere(pool, random):
+        found.setdefault(holds(scene), scene)
+        if len(found) == 2:
+            break
+    return found
+
+
+def _near_pair(
+    holds: Callable[[Scene], bool], pool: list[Scene], random: np.random.Generator
+) -> dict[bool, Scene]:
+    """Such scenes that differ only in which item has which looks; none if not found."""
+    for scene in _from_somewhere(pool, random):
+        other = _shuffled(scene, random)
+        if holds(scene) != holds(other):
+            return {holds(scene): scene, holds(other): other}
+    return {}
+
+
+def _from_somewhere(pool: list[Scene], random: np.random.Generator) -> Iterator[Scene]:
+    start = int(random.integers(len(pool)))
+    for step in range(min(len(pool), TRIES)):
+        yield pool[(start + step) % len(pool)]
+
+
+def _shuffled(scene: Scene, random: np.random.Generator) -> Scene:
+    """The colours and shapes of all items at each other's places."""
+    looks = [(item.colour, item.shape) for box in scene for item in box]
+    order = iter(random.permutation(len(looks)))
+
+    def changed(item: Item) -> Item:
+        colour, shape = looks[next(order)]
+        return item._replace(colour=colour, shape=shape)
+
+    return tuple(tuple(map(changed, box)) for box in scene)
+
+
+def _pools(
+    random: np.random.Generator, samples: int
+) -> tuple[list[Scene], list[Scene]]:
+    """Scenes of scattered items, and of towers."""
+    scattered, towers = (
+        [_draw(random, towers) for _ in range(samples)] for towers in (False, True)
+    )
+    return scattered, towers
 
 
 def _draw(random: np.random.Generator, towers: bool) -> Scene:
