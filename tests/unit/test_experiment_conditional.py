@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nacs.data.scenes import SKILLS
+from nacs.data.nlvr import words
+from nacs.data.scenes import EASY, SKILLS, sentences
 from nacs.errors import UserError
 from nacs.experiments import conditional, templates
 from nacs.experiments.conditional_setting import (
@@ -88,6 +89,23 @@ def test_no_test_sentence_was_trained_on(made):
     assert facts["samples"] == {"train": 240, "val": 60, "test": 60}
     assert len(made.skills) == len(made.tests["scenes, new sentences"])
     assert set(made.skills) == set(SKILLS)
+
+
+def test_the_easiest_sentences_come_first(made):
+    skill = {tuple(words(each.text)): each.skill for each in sentences()}
+    known = made.vocabulary.known
+    told = [
+        skill[tuple(known[number] for number in context)] == EASY
+        for context in made.dataset.train.contexts
+    ]
+    assert 0 < sum(told) < len(told)
+    assert np.flatnonzero(told).tolist() == made.easy.tolist()
+    one, tests = made.run(made.arms()[1], 0)
+    assert one.arm.name in BLIND
+    assert tests is not made.tests
+    assert len(one.before.dataset.train) == sum(told)
+    assert one.before.folder != one.folder
+    assert one.described["start"] == one.before.described
 
 
 def test_the_paper_s_circuit_builds():

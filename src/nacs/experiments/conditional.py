@@ -50,18 +50,19 @@ def run(work: Workshop) -> dict[str, Any]:
     """Every arm and seed; what the circuit writes for the templates."""
     made = setting(work)
     arms = made.arms()
-    work.expect(len(arms) * len(made.seeds))
+    work.expect(len(arms) * len(made.seeds) * (2 if made.first else 1))
     rows: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in arms}
     wrote: list[Run] = []
     for seed in made.seeds:
         for arm in arms:
-            dataset, tests = made.data(arm.name)
-            one = work.runs("nlvr", [arm], dataset, made.training, seed)[arm.name]
+            one, tests = made.run(arm, seed)
             rows[arm.name].append(_right(one, tests, made.skills))
             wrote += [one] if arm.name == CIRCUIT else []
     each = [_separations(one, made) for one in wrote]
     sizes = {arm.name: _parameters(arm) for arm in arms}
     trained = {"epochs": made.training.epochs, "parameters": sizes}
+    if made.first is not None:
+        trained["first"] = {"epochs": made.first.epochs, "samples": len(made.easy)}
     return {
         "facts": made.facts | trained,
         "rows": {name: _spreads(found) for name, found in rows.items()},
@@ -195,8 +196,9 @@ def tell(found: dict[str, Any]) -> str:
     asked = [name for name in rows[CIRCUIT] if name not in tests]
     lines = [
         f"Trained for {facts['epochs']} epochs on {facts['samples']['train']:,} "
-        f"pictures with {facts['sentences']:,} sentences; a blind twin is the same "
-        "circuit, for which one half of the input is always the same. Per cent right:",
+        f"pictures with {facts['sentences']:,} sentences{_first(facts)}; "
+        "a blind twin is the same circuit, for which one half of the input is always "
+        "the same. Per cent right:",
         *["", *_head(["parameters", *tests])],
     ]
     for name, row in rows.items():
@@ -213,6 +215,17 @@ def tell(found: dict[str, Any]) -> str:
         for name, row in rows.items():
             lines.append(f"| {name} | {' | '.join(percent(row[a]) for a in asked)} |")
     return "\n".join([*lines, "", *_told_skills(found)])
+
+
+def _first(facts: dict[str, Any]) -> str:
+    """What was trained before that, if anything was."""
+    if "first" not in facts:
+        return ""
+    first = facts["first"]
+    return (
+        f", after {first['epochs']} on the {first['samples']:,} of them with the "
+        "easiest sentences (there is one, are any)"
+    )
 
 
 def _head(columns: list[str]) -> list[str]:
