@@ -82,7 +82,7 @@ MIXED = 2
 """Blocks that mix neighbouring words: the paper's come from a pretrained encoder, which
 has read the whole sentence."""
 
-HERE_FIRST = TrainConfig(epochs=4, batch=32, learning_rate=5e-4, warmup_epochs=0.3)
+HERE_FIRST = TrainConfig(epochs=4, batch=32, learning_rate=3e-4, warmup_epochs=0.3)
 HERE_TRAINING = replace(HERE_FIRST, warmup_epochs=0.1)
 
 PAPER_TRAINING = TrainConfig(
