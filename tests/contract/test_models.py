@@ -30,6 +30,10 @@ KINDS = {
         TokenizerConfig(kind="tokens", width=32, vocabulary=7),
         lambda: torch.randint(7, (4, 9)),
     ),
+    "words": (
+        TokenizerConfig(kind="tokens", width=32, vocabulary=7, blocks=(2,)),
+        lambda: torch.randint(7, (4, 9)),
+    ),
     "series": (
         TokenizerConfig(kind="series", width=32, features=2),
         lambda: torch.randn(4, 9, 3),
@@ -74,7 +78,9 @@ def test_batch_order_and_repeats(name, kind):
     assert not torch.allclose(model(inputs)[0], model(inputs)[1])
 
 
-@pytest.mark.parametrize("kind", ["points", "bytes", "tokens", "series", "frames"])
+@pytest.mark.parametrize(
+    "kind", ["points", "bytes", "tokens", "words", "series", "frames"]
+)
 @names
 def test_padding_never_changes_an_output(name, kind):
     model, inputs = build(name, kind)

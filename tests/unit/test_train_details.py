@@ -134,6 +134,17 @@ def test_bytes_know_their_place_and_their_range():
         tokenizer(torch.zeros(1, 2))
 
 
+def test_a_word_hears_its_neighbours_where_there_are_blocks():
+    config = TokenizerConfig(kind="tokens", width=8, vocabulary=9, blocks=(1,))
+    tokenizer, words = build_tokenizer(config), torch.zeros(1, 9, dtype=torch.long)
+    other = words.clone()
+    other[0, 0] = 1
+    changed = (tokenizer(words)[0] != tokenizer(other)[0]).any(-1)[0]
+    assert changed.tolist() == [True] * 4 + [False] * 5
+    with pytest.raises(ValueError, match="must be one number"):
+        replace(config, blocks=(1, 1))
+
+
 def test_points_are_told_in_waves():
     """Without waves a token would be affine in its coordinates."""
     tokenizer = build_tokenizer(TokenizerConfig(kind="points", width=8, bands=3))
