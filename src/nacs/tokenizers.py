@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from nacs.convnext import ChannelNorm, ConvNeXtBlock
 
 __all__ = [
     "Bytes",
@@ -141,31 +142,6 @@ def _check_image(inputs: Tensor, config: TokenizerConfig) -> None:
         )
 
 
-class _ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of channels-first features."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
-
-
-class _ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, LayerNorm, two pointwise layers, a gain, a residual."""
-
-    def __init__(self, width: int, kernel: tuple[int, int] = (7, 7)) -> None:
-        super().__init__()
-        around = (kernel[0] // 2, kernel[1] // 2)
-        self.depthwise = nn.Conv2d(width, width, kernel, padding=around, groups=width)
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
-        self.gain = nn.Parameter(torch.ones(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        mixed = self.norm(self.depthwise(features).movedim(1, -1))
-        out = self.gain * self.contract(F.gelu(self.expand(mixed)))
-        return features + out.movedim(-1, 1)
-
-
 class ConvStem(nn.Module):
     """The paper's convolutional preprocessor with learned positions (appendix C).
 
@@ -189,9 +165,9 @@ class ConvStem(nn.Module):
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             step = 2 if stage else config.patch
             down = nn.Conv2d(before, width, step, stride=step)
-            norm = _ChannelNorm(before if stage else width, eps=1e-6)
+            norm = ChannelNorm(before if stage else width, eps=1e-6)
             layers += [norm, down] if stage else [down, norm]
-            layers += [_ConvNeXtBlock(width) for _ in range(count)]
+            layers += [ConvNeXtBlock(width) for _ in range(count)]
             before = width
         self.features = nn.Sequential(*layers)
         step = config.patch * 2 ** (stages - 1)
@@ -294,7 +270,7 @@ class Bytes(nn.Module):
         self.symbols = 256 if config.kind == "bytes" else config.vocabulary
         self.embed = nn.Embedding(self.symbols, config.width)
         self.mix = nn.ModuleList(
-            _ConvNeXtBlock(config.width, (1, 7)) for _ in range(sum(config.blocks))
+            ConvNeXtBlock(config.width, (1, 7)) for _ in range(sum(config.blocks))
         )
 
     def forward(

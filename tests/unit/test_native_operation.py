@@ -51,7 +51,7 @@ def test_without_a_formula_a_gradient_is_refused():
 
 
 def test_the_first_call_does_not_load_torch_s_compiler():
-    """It takes a second and 37 MB, of a command that answers in less."""
+    """It takes a second and 37 MB, of a program that answers in less."""
     code = (
         "import sys, torch; from nacs.native.modulate import geglu, plain_geglu;"
         "wide, scale = torch.randn(2, 3, 8), torch.randn(3, 4).requires_grad_();"

@@ -68,14 +68,42 @@ def test_a_measure_is_kept_until_its_settings_change(tmp_path, arms, digits):
     assert asked(again, share=0.6) == (answer, 1)
 
 
+def test_what_comes_before_is_trained_before(tmp_path, arms, digits, monkeypatch):
+    started = []
+
+    def train(*rest, start=None):
+        started.append(start)
+        return real(*rest, start=start)
+
+    real = workshop.train
+    monkeypatch.setattr(workshop, "train", train)
+
+    def second(epochs):
+        first = Workshop(tmp_path).runs(
+            "first", arms, digits, TrainConfig(epochs=epochs), 0
+        )
+        return Workshop(tmp_path).runs(
+            "second", arms, digits, TrainConfig(epochs=1), 0, first
+        )["NAC, scale-free"]
+
+    run = second(epochs=1)
+    answer, looks = asked(run)
+    assert looks == 1
+    assert started == [None, run.before.folder]
+    assert asked(second(epochs=1)) == (answer, 0)
+    assert run.described["start"] == run.before.described
+    with pytest.raises(UserError, match="another configuration"):
+        asked(second(epochs=2))
+
+
 def test_a_run_that_was_killed_is_gone_on_with(tmp_path, arms, digits, monkeypatch):
     real, trained = workshop.train, []
 
-    def train(name, *rest):
+    def train(name, *rest, **more):
         trained.append(name)
         if trained == ["attentive", "perceiver"]:
             raise KeyboardInterrupt
-        return real(name, *rest)
+        return real(name, *rest, **more)
 
     monkeypatch.setattr(workshop, "train", train)
     circuit, rival = runs(tmp_path, arms, digits).values()
