@@ -253,7 +253,9 @@ EXPERIMENT = Experiment(
     paper="on NLVR2 with frozen CLIP tokens a conditional NAC reaches about 64 % of "
     "validation pairs, as Perceiver IO does (CLIP alone: 53 %); maps of the link "
     "matrices group sentences by reasoning skill, those of CLIP's own embeddings by "
-    "object. Here: NLVR1, drawn pictures, no pretrained encoder.",
+    "object. Here: NLVR1, drawn pictures, no pretrained encoder. NLVR's forms come "
+    "from a grammar that was written after the statements of its development file, to "
+    "which validation belongs too; its test file was not read for it.",
     run=run,
     tell=tell,
     draw=draw,
