@@ -1,5 +1,6 @@
 """Pictures for figure 6: accuracies, maps of sentences, circuits of sentences."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from nacs.data.scenes import SKILLS
 from nacs.draw import COLOURS
 
 __all__ = ["draw"]
+
+HOLD = 0.1
+"""How strongly modules without a link are drawn together, where a sure link is 1."""
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -85,7 +89,11 @@ def _graphs(circuits: list[dict[str, Any]], path: Path) -> None:
         drawn = nx.Graph()
         drawn.add_nodes_from(range(told["modules"]))
         drawn.add_weighted_edges_from(told["edges"])
-        places = nx.spring_layout(drawn, seed=0)
+        held = nx.Graph()  # else parts without a link between them fly apart
+        pairs = combinations(range(told["modules"]), 2)
+        held.add_weighted_edges_from((i, j, HOLD) for i, j in pairs)
+        held.add_weighted_edges_from(told["edges"])
+        places = nx.spring_layout(held, seed=0)
         nx.draw_networkx_edges(drawn, places, ax=axes, alpha=0.25, width=0.6)
         colours = np.arange(told["modules"])
         nx.draw_networkx_nodes(
