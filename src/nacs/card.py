@@ -54,8 +54,8 @@ def model_card(
         f'model = {kind}.from_pretrained("user/name")\n```\n\n'
         "Inputs are scaled as `data` in config.json says.",
     ]
-    repeat = command(config) if result.get("epochs") else None
-    if repeat:
+    if result.get("epochs") and "start" not in config:
+        repeat = command(config)
         parts.append(f"## Train it again\n\n```sh\n{repeat}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -74,6 +74,9 @@ def _rows(
         what = f"{len(classes)} classes" if classes else "numbers"
         shape = " × ".join(map(str, data["shape"]))
         rows["data"] = f"{data['source']}: {data['kind']}, {shape}, {what}"
+    if "start" in config:
+        before = config["start"].get("data", {}).get("source", "other data")
+        rows["started from"] = f"weights of a run on {before}"
     count = measured.get("count")
     for name, value in measured.items():
         if name != "count":

@@ -104,17 +104,29 @@ def test_a_run_is_a_model_and_its_card_has_the_runs_figures(run, tmp_path):
 
 def test_the_card_names_the_command_that_repeats_the_run(run):
     from nacs.console import parse
-    from nacs.verbs.train import Options, _sized, with_sizes
+    from nacs.verbs.train import Options, with_sizes
 
     config = read_json(run / "config.json")
     words = shlex.split(command(config))
     assert words[:3] == ["nacs", "train", "digits"]
     assert "--sizes.no-gated" in words
-    start = _sized("attentive", "tiny", data.load("digits"))
+    start = fitted(presets.tiny(), data.load("digits"))
     options = parse(with_sizes(Options, start), words[2:], "train", "")
     assert json.loads(json.dumps(asdict(options.sizes))) == config["sizes"]
     assert json.loads(json.dumps(asdict(options.training))) == config["training"]
     assert (options.model, options.preset) == ("attentive", "tiny")
+
+
+def test_no_command_repeats_a_run_that_started_from_another(run, tmp_path):
+    """Which folder the other is in, its config.json does not say."""
+    digits = data.load("digits")
+    sizes = AttentiveCircuit.from_pretrained(run).config
+    train("attentive", sizes, digits, TrainConfig(epochs=1), tmp_path / "on", start=run)
+    AttentiveCircuit.from_pretrained(tmp_path / "on").save_pretrained(tmp_path / "card")
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "| started from | weights of a run on digits |" in card
+    assert "accuracy" in card
+    assert "nacs train" not in card
 
 
 def test_figures_are_not_told_of_other_weights(run, tmp_path):
