@@ -82,17 +82,26 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
         )
     if dataset.kind == "bytes":
         return TokenizerConfig(
-            kind="bytes", width=like.width, length=max(1, dataset.shape[0])
+            kind="bytes",
+            width=like.width,
+            blocks=_mixing(like),
+            length=max(1, dataset.shape[0]),
         )
     if dataset.kind == "tokens":
         largest = max(int(each.max(initial=0)) for each in dataset.train.inputs)
         return TokenizerConfig(
             kind="tokens",
             width=like.width,
+            blocks=_mixing(like),
             vocabulary=largest + 1,
             length=dataset.shape[0],
         )
     raise UserError(f"no tokenizer for data of kind '{dataset.kind}'.")
+
+
+def _mixing(like: TokenizerConfig) -> tuple[int, ...]:
+    """Blocks that mix neighbouring symbols; those of a stem for images do not."""
+    return like.blocks if like.kind in {"bytes", "tokens"} else ()
 
 
 def _told(sizes: AttentiveConfig, dataset: Dataset) -> AttentiveConfig:
@@ -103,9 +112,11 @@ def _told(sizes: AttentiveConfig, dataset: Dataset) -> AttentiveConfig:
     known = {"tokens": 1 + max(int(each.max()) for each in contexts), "bytes": 256}
     if dataset.context not in known:
         raise UserError(f"no tokenizer for contexts of kind '{dataset.context}'.")
+    like = sizes.context or sizes.tokenizer
     context = TokenizerConfig(
         kind="bytes" if dataset.context == "bytes" else "tokens",
-        width=(sizes.context or sizes.tokenizer).width,
+        width=like.width,
+        blocks=_mixing(like),
         vocabulary=known[dataset.context],
         length=max(len(each) for each in contexts),
     )

@@ -93,6 +93,24 @@ def test_another_model_is_refused(before, tmp_path, capsys, more, message):
     assert not (out / "config.json").exists()
 
 
+def test_other_texts_may_be_longer(tmp_path):
+    """And what the sizes say of how symbols are mixed stays."""
+    for name, length in (("short", 9), ("long", 14)):
+        rows = [
+            {"text": "xy"[place % 2] * (length - place % 3), "label": place % 2}
+            for place in range(60)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second = tmp_path / "first", tmp_path / "second"
+    given = ["train", str(tmp_path / "short.jsonl"), "--out", str(first), *ONCE]
+    mixed = ["--preset", "tiny", "--sizes.tokenizer.blocks", "1"]
+    assert main([*given, *mixed]) == 0
+    given = ["train", str(tmp_path / "long.jsonl"), "--out", str(second), *ONCE]
+    assert main([*given, "--start", str(first)]) == 0
+    assert weights(second).keys() == weights(first).keys()
+    assert read_json(second / "config.json")["sizes"]["tokenizer"]["blocks"] == [1]
+
+
 def test_other_data_are_refused(before, tmp_path, capsys):
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x=np.zeros((40, 6, 6), np.uint8), y=np.arange(40) % 2)

@@ -13,6 +13,8 @@ from nacs import data
 from nacs.attentive import AttentiveCircuit, presets
 from nacs.augment import augmented, mix
 from nacs.data.base import Batch, DataFacts
+from nacs.data.listops import make_listops
+from nacs.data.splits import assemble
 from nacs.data.unlabelled import read_unlabelled
 from nacs.evaluation import evaluate, predict
 from nacs.graph import graph_figures
@@ -143,6 +145,15 @@ def test_a_word_hears_its_neighbours_where_there_are_blocks():
     assert changed.tolist() == [True] * 4 + [False] * 5
     with pytest.raises(ValueError, match="must be one number"):
         replace(config, blocks=(1, 1))
+
+
+def test_blocks_for_symbols_stay_when_sizes_are_fitted():
+    wanted = TokenizerConfig(kind="tokens", width=8, blocks=(2,))
+    words = assemble(make_listops((40, 20, 20), shortest=5, longest=20), seed=0)
+    assert fitted(
+        replace(presets.tiny(), tokenizer=wanted), words
+    ).tokenizer.blocks == (2,)
+    assert fitted(presets.small(), words).tokenizer.blocks == ()
 
 
 def test_points_are_told_in_waves():

@@ -1,6 +1,6 @@
 """`nacs train`: the configuration classes are its options, presets the defaults."""
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class Options:
     json: bool = False
     """Print the result as JSON."""
 
+
+SEEN = ("kind", "channels", "size", "features")
+"""What of a tokenizer must be as the data are."""
 
 EXAMPLE = "nacs train mnist-5k --preset demo --training.epochs 10"
 
@@ -112,7 +115,10 @@ def _sizes_of(start: Path, model: str, dataset: Dataset) -> Any:
             f"{told.get('model')}; --model says of which"
         )
     sizes = config_from_json(lookup(model).config, told.get("sizes", {}))
-    if fitted(sizes, dataset) != sizes:
+    wanted = fitted(sizes, dataset)
+    mine, read = asdict(sizes.tokenizer), asdict(wanted.tokenizer)
+    same = wanted.classes == sizes.classes and all(mine[k] == read[k] for k in SEEN)
+    if not same or mine["vocabulary"] < read["vocabulary"]:
         raise UserError(
             f"{start}: expected a run on data of the shape and with the classes of "
             f"{dataset.name}, got one on other data"
