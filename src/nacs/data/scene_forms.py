@@ -21,7 +21,7 @@ import numpy as np
 
 from nacs.data.nlvr import BOX, COLOURS, SHAPES, Item, Scene
 
-__all__ = ["say"]
+__all__ = ["WORDS", "say"]
 
 Random: TypeAlias = np.random.Generator
 Box: TypeAlias = tuple[Item, ...]
@@ -29,6 +29,8 @@ Said: TypeAlias = tuple[str, Callable[[Scene], bool]]
 T = TypeVar("T")
 
 WORDS = ("one", "two", "three", "four", "five", "six")
+"""Numbers from one on."""
+
 HEIGHT = 4
 """Blocks of the highest tower."""
 

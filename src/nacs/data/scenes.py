@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from nacs.data.nlvr import BOX, COLOURS, SHAPES, Item, Scene, Statement
-from nacs.data.scene_forms import say
+from nacs.data.scene_forms import WORDS, say
 
 __all__ = [
     "EASY",
@@ -43,7 +43,7 @@ SKILLS: tuple[Skill, ...] = (
     "existential",
     "spatial",
 )
-NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+NUMBERS = {word: number for number, word in enumerate(WORDS, 1)}
 EASY: Skill = "existential"
 """What is learned first."""
 
