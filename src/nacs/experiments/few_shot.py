@@ -127,7 +127,7 @@ def plan_of(work: Workshop) -> Plan:
             like=replace(HERE, modules=48, layers=2),
             training=HERE_TRAINING,
             groups=(120, 16, 64),
-            tunings=(34, 10),
+            tunings=(34, 34),
             steps=10,
         )
     return Plan(
