@@ -8,7 +8,7 @@ import torch
 
 from nacs import data
 from nacs.data.base import Split
-from nacs.data.listops import make_listops
+from nacs.data.listops import SYMBOLS, make_listops
 from nacs.data.splits import assemble
 from nacs.experiments import find, sequences, text, workshop
 from nacs.experiments.sequences import (
@@ -42,10 +42,12 @@ def test_smoke_is_told_drawn_and_not_done_twice(tmp_path, monkeypatch):
             assert len(row["accuracy"]["seeds"]) == 2
             check_groups(row, told["facts"])
         assert told["rows"][NAC]["behind"]["mean"] == 0
+    (short,) = (t for t in tasks(Workshop(tmp_path / "runs")) if t.name == LISTOPS)
+    check_operators(kept["tasks"][LISTOPS]["rows"], short.dataset.test)
     page = experiment.tell(kept)
     assert all(each in page for each in ("37.1", "66.5", "68.2", *ARMS))
     rows = [line.count("|") for line in page.splitlines() if line.startswith("|")]
-    assert len(set(rows[:7])) == len(set(rows[7:])) == 1
+    assert [len(set(each)) for each in (rows[:7], rows[7:13], rows[13:])] == [1] * 3
     experiment.draw(kept, tmp_path / "table-3.png")
     assert (tmp_path / "table-3.png").stat().st_size > 10_000
 
@@ -62,6 +64,14 @@ def check_groups(row, facts):
     means = [group["mean"] for group in row["by length"]]
     assert len(means) == len(facts["edges"]) - 1
     assert min(means) <= row["accuracy"]["mean"] <= max(means)
+
+
+def check_operators(rows, split):
+    """Accuracies by the outermost operator, weighed by how many begin with each."""
+    starts = [SYMBOLS[sample[0]] for sample in split.inputs]
+    for row in rows.values():
+        parts = [starts.count(n) * o["mean"] for n, o in row["by operator"].items()]
+        assert sum(parts) / len(starts) == pytest.approx(row["accuracy"]["mean"])
 
 
 def test_rivals_are_of_equal_size():

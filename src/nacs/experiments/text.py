@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nacs.data.base import Array, Split
+from nacs.data.listops import OPERATORS, SYMBOLS
 from nacs.errors import UserError
 from nacs.evaluation import predict
 from nacs.experiments.sequences import (
@@ -66,7 +67,7 @@ def _figures(task: Task, work: Workshop, seeds: Sequence[int]) -> dict[str, Any]
         for arm in compete:
             one = _runs(task, work, arm, seed)
             told = one.measure(
-                "accuracy", _scores(task, edges), edges=edges, tested=_size(task)
+                "accuracies", _scores(task, edges), edges=edges, tested=_size(task)
             )
             last = one.history()[-1]
             more = {key: last[key] for key in ("seconds", "density") if key in last}
@@ -101,11 +102,24 @@ def _scores(task: Task, edges: list[int]) -> Callable[[nn.Module], dict[str, Any
             "validation": _right(model, task.dataset.val).mean(),
             "by length": [right[group == g].mean() for g in range(len(edges) - 1)],
         }
+        if task.name == LISTOPS:
+            told["by operator"] = _by_operator(right, test)
         if released is not None:
             told["released"] = _right(model, released).mean()
         return told
 
     return act
+
+
+def _by_operator(right: Array, split: Split) -> dict[str, float]:
+    """Accuracy on the expressions whose outermost operator is this one.
+
+    Args:
+        right: (samples,) 1 where the answer was right, else 0.
+        split: Of ListOps, whose expressions begin with that operator.
+    """
+    first = np.array([SYMBOLS[sample[0]] for sample in split.inputs])
+    return {name: right[first == name].mean() for name in OPERATORS}
 
 
 def _right(model: nn.Module, split: Split) -> Array:
@@ -141,6 +155,11 @@ def _row(arm: Arm, task: Task, each: list[dict[str, Any]]) -> dict[str, Any]:
     for key in ("accuracy", "validation", "released", "seconds", "density"):
         if key in each[0]:
             row[key] = spread([one[key] for one in each])
+    if "by operator" in each[0]:
+        row["by operator"] = {
+            name: spread([one["by operator"][name] for one in each])
+            for name in OPERATORS
+        }
     return row
 
 
@@ -232,7 +251,22 @@ def _table(name: str, told: dict[str, Any]) -> str:
         cells = ["", "", "", f"{100 * row['accuracy']:.1f}", "", *("" for _ in spans)]
         cells += [f"{100 * row['released']:.1f}"] if facts["released"] else []
         lines.append(f"| {arm} | {' | '.join([*cells, ''])} |")
-    return "\n".join(lines)
+    return "\n".join(lines + _operators(rows))
+
+
+def _operators(rows: dict[str, Any]) -> list[str]:
+    """A table of accuracy by the outermost operator; nothing where there are none."""
+    if "by operator" not in rows[NAC]:
+        return []
+    lines = [
+        "",
+        f"| outermost operator | {' | '.join(rows)} |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for name in OPERATORS:
+        cells = [percent(row["by operator"][name]) for row in rows.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _spans(edges: list[int]) -> list[str]:
