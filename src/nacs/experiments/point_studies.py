@@ -109,10 +109,15 @@ def studies(work: Workshop) -> list[Study]:
 
 
 def crowded(work: Workshop) -> Study:
-    """The digits, or what else is last, with modules enough to drop most of them."""
+    """The digits, or what else is last, with modules enough to drop most of them.
+
+    At `here` trained half as long: there are many arms, each of which takes twice the
+    time.
+    """
     last = studies(work)[-1]
     modules = work.pick(smoke=16, here=128, paper=320)
-    return replace(last, like=replace(last.like, modules=modules))
+    training = work.pick(smoke=last.training, here=HERE_TRAINING, paper=last.training)
+    return replace(last, like=replace(last.like, modules=modules), training=training)
 
 
 def _smoke(work: Workshop) -> list[Study]:  # noqa: ARG001
@@ -164,7 +169,7 @@ def _here(work: Workshop) -> list[Study]:
             told="drawn by brightness; 4 copies of each training digit, never turned",
             read=written,
             like=HERE,
-            training=HERE_TRAINING,
+            training=replace(HERE_TRAINING, epochs=8),
             angles=PLANE,
         ),
     ]
