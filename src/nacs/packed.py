@@ -98,7 +98,11 @@ def pack(model: nn.Module, rows: int) -> None:
 
 
 def _suits(weight: Tensor) -> bool:
-    return weight.dtype in KINDS and weight.device.type == "cpu"
+    if weight.dtype not in KINDS or weight.device.type != "cpu":
+        return False
+    # The operators refuse bfloat16 where the processor has no instructions for it.
+    half = weight.dtype == torch.bfloat16
+    return not half or bool(OPERATORS._is_mkldnn_bf16_supported())
 
 
 def _forget(layer: Any, *_: Any) -> None:

@@ -76,17 +76,19 @@ def test_packed_weights_are_used_only_where_they_fit(monkeypatch):
 
 
 def test_half_precision_is_packed_again(monkeypatch):
+    """Where the processor can: elsewhere the weights stay as they are."""
+    able = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     plain, packed = layers()
     wanted, seen = exactly(plain, torch.ones(16, 256)), calls(monkeypatch)
     half = copy.deepcopy(packed).bfloat16()
     answer = half(torch.ones(16, 256, dtype=torch.bfloat16))
-    assert len(seen) == 1
+    assert len(seen) == able
     assert answer.dtype == torch.bfloat16
     # weights of 8 bits, below 1/16: 256 roundings of at most 2⁻¹³
     assert_close(answer.double(), wanted, atol=0.02, rtol=0.01)
     back = half.float()(torch.ones(16, 256))
     assert_close(back.double(), exactly(half, torch.ones(16, 256)), atol=1e-5, rtol=0)
-    assert len(seen) == 2
+    assert len(seen) == 1 + able
     assert packed.to("meta").packed is None
 
 
