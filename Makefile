@@ -3,6 +3,8 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
+# Where it is set, every process would compile torch and all it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo check format test coverage shapes package bench reproduce docs explorer test-browser \
 	kills fuzz soak hashes audit
