@@ -124,11 +124,12 @@ def _row(each: list[dict[str, Any]]) -> dict[str, Any]:
 
 def tell(found: dict[str, Any]) -> str:
     """A row an arm, in per cent; differences to Perceiver IO in points."""
-    facts = found["facts"]
+    facts, first = found["facts"], next(iter(found["rows"].values()))
     lines = [
-        f"{Path(facts['data']).stem}, {facts['test images']:,} test images; corrupted: "
-        f"the mean of {facts['corruptions']} corruptions at severity "
-        f"{facts['severity']} of {facts['corrupted images']:,} of them.",
+        f"{Path(facts['data']).stem}, {len(first['top-1']['seeds'])} seeds, "
+        f"{facts['test images']:,} test images; corrupted: the mean of "
+        f"{facts['corruptions']} corruptions at severity {facts['severity']} of "
+        f"{facts['corrupted images']:,} of them.",
         "",
         f"| | parameters | {' | '.join(SCORES)} | top-1 − first | corrupted top-1 − "
         "first | paper: top-1, out of distribution |",
