@@ -42,7 +42,7 @@ PAPER = {
 SEVERITY = 3
 """Of 1 to 5; ImageNet-C averages over all five."""
 
-SEEDS_HERE = (0, 1, 2, 3, 4)
+SEEDS_HERE = (0, 1, 2, 3)
 """With three, rungs of two points lie within the spread of their seeds."""
 
 
