@@ -3,7 +3,6 @@
 arms × seeds  →  top-1 and top-5 on the test images, and on corrupted ones
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +59,9 @@ def rungs(setting: Images) -> list[Arm]:
 def run(work: Workshop) -> dict[str, Any]:
     """Every arm and seed, in distribution and out of it."""
     setting = images(work)
-    if work.scale == "here":
-        setting = replace(setting, seeds=SEEDS_HERE)
+    seeds = work.pick(smoke=setting.seeds, here=SEEDS_HERE, paper=setting.seeds)
     arms = rungs(setting)
-    work.expect(len(arms) * len(setting.seeds))
+    work.expect(len(arms) * len(seeds))
     count = work.pick(smoke=50, here=1000, paper=10_000)
     names = work.pick(smoke=CORRUPTIONS[:2], here=CORRUPTIONS, paper=CORRUPTIONS)
     test = setting.dataset.test
@@ -76,7 +74,7 @@ def run(work: Workshop) -> dict[str, Any]:
         return clean | {"corrupted": each}
 
     found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    for seed in setting.seeds:
+    for seed in seeds:
         for name, one in setting.runs(arms, seed).items():
             told = one.measure("tops", act, severity=SEVERITY, count=len(hard))
             found[name].append(told)
