@@ -13,6 +13,7 @@ from nacs.attentive.model import AttentiveCircuit
 from nacs.cli import main
 from nacs.data import load
 from nacs.evaluation import predict
+from nacs.flops import multiply_adds
 from nacs.models import lookup
 from nacs.recipe import TrainConfig
 from nacs.runs import describe_run, save_run, write_metrics
@@ -130,6 +131,10 @@ def test_surgery_is_that_of_prune(viewed):
     each = viewed.model.config.heads * viewed.model.config.head_width
     saved = whole["multiply_adds"] - found["multiply_adds"]
     assert saved == 2 * gone * viewed.model.config.layers * each
+    one = test.batch([0]).inputs
+    for share, kept in ((0.5, 8), (0.0, 16)):
+        told = viewed.measure(share, 0.0)["multiply_adds"]
+        assert told == multiply_adds(drop_modules(viewed.model, kept), one)
 
 
 def test_curves_are_kept_until_the_checkpoint_changes(tmp_path, monkeypatch):

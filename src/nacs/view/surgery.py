@@ -46,6 +46,7 @@ class Surgeon:
         self.folder, self.model, self.split = folder, model, split
         self._key = f"{_digest(folder)} {len(split)}"
         self._seconds: float | None = None
+        self._counted: dict[int, int] = {}
 
     def curves(self) -> dict[str, list[dict[str, Any]]]:
         """Accuracy, multiply-adds and speed at every share, from the cache if there."""
@@ -97,12 +98,14 @@ class Surgeon:
     def _multiply_adds(self, model: AttentiveCircuit) -> int:
         """Of one sample; edges that are gone need no product of query and key."""
         config = model.config
-        whole = eliminate_edges(model, 0.0) if config.edges_removed else model
-        inputs = [each for each in self._inputs(1) if each is not None]
-        counted = multiply_adds(whole, *inputs)
         count = config.kept or config.modules
+        if count not in self._counted:
+            whole = eliminate_edges(model, 0.0) if config.edges_removed else model
+            inputs = [each for each in self._inputs(1) if each is not None]
+            self._counted[count] = multiply_adds(whole, *inputs)
         gone = 2 * round(config.edges_removed * (count * (count - 1) // 2))
-        return counted - 2 * gone * config.layers * config.heads * config.head_width
+        less = 2 * gone * config.layers * config.heads * config.head_width
+        return self._counted[count] - less
 
     def _inputs(self, count: int) -> Iterator[torch.Tensor | None]:
         batch = self.split.batch(range(min(count, len(self.split))))
