@@ -35,6 +35,9 @@ __all__ = ["CLAIM", "EXPERIMENT", "SHARES"]
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the modules, or of a Perceiver IO's latents, that go."""
 
+SHOWN = (0.0, 0.5, 0.8, 0.9, 0.95)
+"""Those of them that the table has."""
+
 ORDERS = ("importance", "random", "reversed", "effect")
 """Effects are measured (ours); a Perceiver IO's latents have no importance."""
 
@@ -269,7 +272,7 @@ def tell(found: dict[str, Any]) -> str:
 def _told(name: str, setting: dict[str, Any]) -> str:
     """The table of one kind of data, the claim, and the orders."""
     facts, arms = setting["facts"], setting["arms"]
-    shown = [SHARES.index(share) for share in (0.0, 0.5, 0.8, 0.9, 0.95)]
+    shown = [i for i, share in enumerate(SHARES) if share in SHOWN]
     at = SHARES.index(CLAIM)
     columns = [f"{SHARES[i]:.0%} dropped" for i in shown]
     columns += [f"points lost at {CLAIM:.0%}", "recovered", "throughput"]
