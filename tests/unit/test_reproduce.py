@@ -16,6 +16,15 @@ def _float32():
     torch.set_default_dtype(torch.float32)
 
 
+def each_rival_is_the_one_it_names(rows):
+    """Of table 1's differences."""
+    for row in rows.values():
+        for rival, scores in row["against"].items():
+            for score, found in scores.items():
+                apart = row[score]["mean"] - rows[rival][score]["mean"]
+                assert found["mean"] == pytest.approx(apart)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_ends_in_figures_a_picture_and_a_page(
     name, tmp_path, capsys, monkeypatch
@@ -29,6 +38,8 @@ def test_an_experiment_ends_in_figures_a_picture_and_a_page(
     told = json.loads((results / f"{name}.json").read_text())
     assert told["command"] == f"nacs reproduce {name} --scale smoke"
     assert told["found"]
+    if name == "table-1":
+        each_rival_is_the_one_it_names(told["found"]["rows"])
     page = results.with_suffix(".md").read_text()
     assert f"`nacs reproduce {name} --scale smoke`" in page
     for picture in results.glob("*.png"):

@@ -14,7 +14,6 @@ from nacs.data.base import Split
 from nacs.data.corruptions import CORRUPTIONS, corrupted
 from nacs.evaluation import predict
 from nacs.experiments.images import (
-    PERCEIVER,
     Images,
     circuits,
     images,
@@ -80,11 +79,15 @@ def run(work: Workshop) -> dict[str, Any]:
             found[name].append(told)
     sizes = {a.name: count_parameters(lookup(a.model).build(a.sizes)) for a in arms}
     rows = {name: _row(each) for name, each in found.items()}
+    rivals = [arm.name for arm in perceivers(setting.like)]
     for name, row in rows.items():
         row["parameters"] = sizes[name]
         row["against"] = {
-            score: compared(row[score]["seeds"], rows[PERCEIVER][score]["seeds"])
-            for score in SCORES
+            rival: {
+                score: compared(row[score]["seeds"], rows[rival][score]["seeds"])
+                for score in SCORES
+            }
+            for rival in rivals
         }
     facts: dict[str, Any] = {
         "data": Path(setting.dataset.name).name,
@@ -121,21 +124,23 @@ def _row(each: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tell(found: dict[str, Any]) -> str:
-    """A row an arm, in per cent; differences to Perceiver IO in points."""
+    """A row an arm, in per cent; differences to both Perceiver IOs in points."""
     facts, first = found["facts"], next(iter(found["rows"].values()))
+    shown = [(n, s) for n in first["against"] for s in ("top-1", "corrupted top-1")]
     lines = [
         f"{Path(facts['data']).stem}, {len(first['top-1']['seeds'])} seeds, "
         f"{facts['test images']:,} test images; corrupted: the mean of "
         f"{facts['corruptions']} corruptions at severity {facts['severity']} of "
         f"{facts['corrupted images']:,} of them.",
         "",
-        f"| | parameters | {' | '.join(SCORES)} | top-1 − first | corrupted top-1 − "
-        "first | paper: top-1, out of distribution |",
-        "|---|" + "---|" * (len(SCORES) + 4),
+        f"| | parameters | {' | '.join(SCORES)} | "
+        + " | ".join(f"{score} − {name}" for name, score in shown)
+        + " | paper: top-1, out of distribution |",
+        "|---|" + "---|" * (len(SCORES) + len(shown) + 2),
     ]
     for name, row in found["rows"].items():
         cells = [f"{row['parameters']:,}", *(percent(row[score]) for score in SCORES)]
-        cells += [points(row["against"][s]) for s in ("top-1", "corrupted top-1")]
+        cells += [points(row["against"][rival][s]) for rival, s in shown]
         cells += [PAPER.get(name, "")]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
