@@ -1,9 +1,9 @@
-"""The demo with three seeds, with and without module dropout in training.
+"""The demo with three seeds.
 
 Run:  make reproduce       (writes docs/results/demo.json and its pictures)
 
-Both models of an arm are trained alike and see the same seeds. A killed run goes on
-where it stopped; a finished one is only measured again.
+Both models are trained alike and see the same seeds. A killed run goes on where it
+stopped; a finished one is only measured again.
 """
 
 import json
@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "reproduce"
 RESULT = ROOT / "docs" / "results" / "demo.json"
 SEEDS = (0, 1, 2)
-ARMS: dict[str, float | None] = {"module dropout": None, "no module dropout": 0.0}
 MODELS = {"attentive circuit": "", "Perceiver IO": "perceiver_"}
 
 
@@ -30,7 +29,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figures of both models over the seeds of one arm."""
+    """Figures of both models over the seeds."""
     found: dict[str, Any] = {}
     for label, prefix in MODELS.items():
         whole = [each[f"{prefix}test_accuracy"] for each in results]
@@ -53,19 +52,14 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """All seeds of both arms, then the summary and the first seed's pictures."""
-    arms: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
-    for seed in SEEDS:
-        for arm, dropout in ARMS.items():
-            out = RUNS / f"{arm.replace(' ', '-')}-{seed}"
-            arms[arm].append(demo(out, seed=seed, module_dropout=dropout))
-    first = arms["module dropout"][0]
-    how = {k: first[k] for k in ("versions", "machine", "threads", "revision")}
+    """All seeds, then the summary and the first seed's pictures."""
+    folders = [RUNS / f"demo-{seed}" for seed in SEEDS]
+    results = [demo(out, seed=seed) for seed, out in zip(SEEDS, folders, strict=True)]
+    how = {k: results[0][k] for k in ("versions", "machine", "threads", "revision")}
     how = {"command": "make reproduce", "test_digits": 1000, **how}
-    write_json(RESULT, how | {arm: summary(rows) for arm, rows in arms.items()})
+    write_json(RESULT, how | summary(results))
     for picture in ("graph.png", "drops.png"):
-        source = RUNS / f"module-dropout-{SEEDS[0]}" / picture
-        shutil.copyfile(source, RESULT.with_name(f"demo-{picture}"))
+        shutil.copyfile(folders[0] / picture, RESULT.with_name(f"demo-{picture}"))
     print(json.dumps(json.loads(RESULT.read_text()), indent=2))
 
 
