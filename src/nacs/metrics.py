@@ -26,12 +26,12 @@ def auroc(
         scores: Higher means rather class 1.
         targets: 0 or 1.
     """
-    from scipy.stats import rankdata  # here: it takes half of torch's time
-
     positive = int(targets.sum())
     negative = len(targets) - positive
     if not positive or not negative:
         return float("nan")
+    from scipy.stats import rankdata  # here: it takes half of torch's time
+
     ranks = rankdata(scores)[targets == 1].sum() - positive * (positive + 1) / 2
     return float(ranks / (positive * negative))
 
