@@ -135,6 +135,37 @@ def test_who_hears_only_impossible_edges_hears_nothing(form):
     assert not gradients[0][:, :, 2].any()
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("width", [20, 64])
+def test_many_receivers_some_silent_some_loud(form, width):
+    """More than are worked on at a time; logits too large for one of them alone."""
+    rows, mask = case(600, 300, width, batch=1, heads=2, density=0.05)
+    mask[[0, 255, 256, 599]] = False
+    edges = edge_list(mask)
+    bias = torch.randn(1, 600, 300)
+    bias[0, 300] += 2000
+    found = form(*rows, edges, on_edges(bias, edges))
+    wanted = dense(*rows, mask, bias)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
+    weigh = torch.randn_like(wanted)
+    gradients = [torch.autograd.grad(x, rows, weigh) for x in (found, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_receiver_that_is_not_a_number_spoils_no_other(form):
+    (q, k, v), mask = case(30, 40, 64, density=0.3)
+    edges = edge_list(mask)
+    before = form(q, k, v, edges)
+    asked = q.detach().clone()
+    asked[:, :, 7] = math.nan
+    after = form(asked, k, v, edges)
+    assert mask[7].any()
+    assert after[:, :, 7].isnan().all()
+    others = torch.arange(30) != 7
+    torch.testing.assert_close(after[:, :, others], before[:, :, others])
+
+
 @pytest.mark.skipif(level() == "off", reason="nothing is compiled")
 def test_nothing_is_left_of_the_call_before():
     """The scratch is kept between calls; what it held must not matter."""

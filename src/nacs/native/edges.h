@@ -1,9 +1,15 @@
 /* Attention along the edges of a graph: a row hears the columns it is linked to.
 
-   Edges are sorted by tile, then by row. A tile is as many columns as fit the second
-   cache with their keys and values, side by side and padded to whole vectors. A row's
-   edges of a tile are worked on at a time. The way back computes scores again, so that
-   nothing is kept of an edge between the two but its row's normaliser. */
+   A tile is so few columns that their keys, or their values, stay in the first cache. A
+   strip of rows goes through the tiles in turn, and for its edges in a tile there is one
+   step after another, each a loop of its own:
+
+       logits of edges = q . k + bias     reads the tile's keys
+       shares = e^logits
+       out += share * v                   reads the tile's values
+
+   The way back computes shares again, so that nothing is kept of an edge between the two
+   but its row's normaliser. */
 
 #ifndef EDGES
 #define EDGES
@@ -20,281 +26,285 @@ typedef struct {
     int64_t heads, rows, count, width, tiles, bias_batch;
     double shrink;          /* 1 / sqrt(width) */
 } Edges;
+
+#define STRIP 256 /* rows: what is kept of them fits the second cache */
+#define FOUR 4    /* edges whose dots are added up at a time */
+/* Vectors of a row that are summed at a time, and edges that are summed apart: eight
+   sums, or each addition waits for the last. */
+#define SPAN (BYTES == 64 ? 4 : 8)
+#define TURNS (8 / SPAN)
 #endif
 
-/* One (batch, head); tables have a row of `width` numbers a column of the tile. */
+/* One (batch, head); rows of all tables are padded to whole vectors. */
 typedef struct {
     const Edges *e;
-    int64_t part, width, base, columns, each; /* each tile's columns, and those of this */
-    REAL *k, *v, *d_k, *d_v;
-    REAL *q, *d_out, *heard;  /* of one row */
-    REAL *share, *slope;      /* of a row's edges in this tile */
-    REAL *top, *sum, *out;    /* of all rows */
+    int64_t part, width;
+    int64_t row, rows;          /* the strip: its first row, and how many */
+    int64_t first, edges;       /* the strip's in the tile */
+    const int64_t *starts;      /* of the strip's rows, and one more */
+    const int32_t *from;        /* of these edges */
+    REAL *k, *v, *d_k, *d_v;    /* of all columns */
+    REAL *q, *out, *d_out;      /* of the strip's rows; `out` is d_q on the way back */
+    REAL *top, *sum;
+    REAL *share, *slope;        /* of the strip's edges in the tile */
 } NAME(Graph);
 
-/* One sum of every vector, in their order: LANES of them at a time. Neighbouring lanes
-   are added, of two vectors into one, then lanes two apart, and so on. */
-#if BYTES == 64
-INLINE V NAME(halved)(V a, V b, const WHOLE *even) {
-    I first = *(const I *)even, second = first + (WHOLE)even[LANES];
-#if defined(DOUBLE)
-    return (V)_mm512_permutex2var_pd((__m512d)a, (__m512i)first, (__m512d)b)
-        + (V)_mm512_permutex2var_pd((__m512d)a, (__m512i)second, (__m512d)b);
-#else
-    return (V)_mm512_permutex2var_ps((__m512)a, (__m512i)first, (__m512)b)
-        + (V)_mm512_permutex2var_ps((__m512)a, (__m512i)second, (__m512)b);
+/* The sums of four vectors, side by side. */
+INLINE void NAME(totals)(const V *x, REAL *to) {
+#if BYTES == 64 && defined(DOUBLE)
+#define FOLDED(n) _mm256_add_pd(_mm512_castpd512_pd256((__m512d)x[n]), _mm512_extractf64x4_pd((__m512d)x[n], 1))
+#elif BYTES == 64
+#define FOLDED(n) _mm256_add_ps(_mm512_castps512_ps256((__m512)x[n]), _mm512_extractf32x8_ps((__m512)x[n], 1))
+#elif BYTES == 32 && defined(DOUBLE)
+#define FOLDED(n) (__m256d)x[n]
+#elif BYTES == 32
+#define FOLDED(n) (__m256)x[n]
 #endif
+#if BYTES < 32
+    for (int i = 0; i < FOUR; i++) to[i] = NAME(total)(x[i]);
+#elif defined(DOUBLE)
+    __m256d a = _mm256_hadd_pd(FOLDED(0), FOLDED(1)), b = _mm256_hadd_pd(FOLDED(2), FOLDED(3));
+    __m256d low = _mm256_permute2f128_pd(a, b, 0x20), high = _mm256_permute2f128_pd(a, b, 0x31);
+    _mm256_storeu_pd(to, _mm256_add_pd(low, high));
+#else
+    __m256 a = _mm256_hadd_ps(FOLDED(0), FOLDED(1)), b = _mm256_hadd_ps(FOLDED(2), FOLDED(3));
+    __m256 both = _mm256_hadd_ps(a, b);
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
+#endif
+#undef FOLDED
 }
 
-/* Lanes of (a, b) that are added to those `step` further on; then the step. */
-#if defined(DOUBLE)
-static const WHOLE NAME(order)[3][2 * LANES] __attribute__((aligned(64))) = {
-    {0, 8, 2, 10, 4, 12, 6, 14, 1},
-    {0, 1, 8, 9, 4, 5, 12, 13, 2},
-    {0, 1, 2, 3, 8, 9, 10, 11, 4},
-};
-#else
-static const WHOLE NAME(order)[4][2 * LANES] __attribute__((aligned(64))) = {
-    {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30, 1},
-    {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29, 2},
-    {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27, 4},
-    {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 8},
-};
-#endif
+/* For the edges n of the strip's row r in the tile. */
+#define EDGES_OF(g, r, n) \
+    for (int64_t n = (g)->starts[r] - (g)->first, end_ = (g)->starts[(r) + 1] - (g)->first; \
+         n < end_; n++)
 
-INLINE V NAME(totals)(V *x) {
-#pragma GCC unroll 4
-    for (int level = 0; level < (LANES == 16 ? 4 : 3); level++)
-#pragma GCC unroll 8
-        for (int n = 0; n < (LANES >> level) / 2; n++)
-            x[n] = NAME(halved)(x[2 * n], x[2 * n + 1], NAME(order)[level]);
-    return x[0];
-}
-#else
-INLINE V NAME(totals)(V *x) {
-    V sums;
-    for (int64_t n = 0; n < LANES; n++) sums[n] = NAME(total)(x[n]);
-    return sums;
-}
-#endif
-
-/* found[n] = a . rows[columns[n] - base]; writes whole vectors. */
+/* found[n] = a[row of n] . b[from[n]]; writes up to three numbers more. */
 INLINE void NAME(edge_dots_sized)(
-    const REAL *a, const REAL *rows, const int32_t *columns, int64_t base, int64_t edges,
-    REAL *found, int64_t width
+    const NAME(Graph) *g, const REAL *a, const REAL *b, REAL *found, int64_t width
 ) {
-    for (int64_t n = 0; n < edges; n += LANES) {
-        V sums[LANES];
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            const REAL *row = rows + (columns[least(n + i, edges - 1)] - base) * width;
-            sums[i] = LOAD(a) * LOAD(row);
+    for (int64_t r = 0; r < g->rows; r++) {
+        const int64_t end = g->starts[r + 1] - g->first;
+        const REAL *x = a + r * width;
+        for (int64_t n = g->starts[r] - g->first; n < end; n += FOUR) {
+            const REAL *y[FOUR];
+            V sums[FOUR];
 #pragma GCC unroll 4
+            for (int i = 0; i < FOUR; i++) {
+                y[i] = b + g->from[least(n + i, end - 1)] * width;
+                sums[i] = LOAD(x) * LOAD(y[i]);
+            }
+#pragma GCC unroll 8
             for (int64_t d = LANES; d < width; d += LANES)
-                sums[i] += LOAD(a + d) * LOAD(row + d);
+#pragma GCC unroll 4
+                for (int i = 0; i < FOUR; i++) sums[i] += LOAD(x + d) * LOAD(y[i] + d);
+            NAME(totals)(sums, found + n);
         }
-        STORE(found + n, NAME(totals)(sums));
     }
 }
 
-/* to += sum of by[n] * rows[columns[n] - base]; returns the sum of by. */
-INLINE REAL NAME(edge_mix_sized)(
-    const REAL *by, const REAL *rows, const int32_t *columns, int64_t base, int64_t edges,
-    REAL *to, int64_t width
+/* out[row of n] += by[n] * b[from[n]], and sum[row of n] += by[n]. */
+INLINE void NAME(edge_mix_sized)(
+    const NAME(Graph) *g, const REAL *by, const REAL *b, REAL *out, int64_t width
 ) {
-    V sums = (V){0};
-    for (int64_t n = 0; n < edges; n += LANES) sums += LOAD(by + n);
-    for (int64_t start = 0; start < width; start += 4 * LANES) {
-        const int64_t vectors = least(4, (width - start) / LANES);
-        V one[4], two[4]; /* two sums, or each addition waits for the last */
-        for (int64_t d = 0; d < vectors; d++) one[d] = two[d] = (V){0};
-        for (int64_t n = 0; n < edges; n += 2) { /* beyond the edges `by` is 0 */
-            const REAL *first = rows + (columns[n] - base) * width + start;
-            const REAL *second = rows + (columns[least(n + 1, edges - 1)] - base) * width + start;
+    for (int64_t r = 0; r < g->rows; r++) {
+        const int64_t first = g->starts[r] - g->first, end = g->starts[r + 1] - g->first;
+        if (first == end) continue;
+#pragma GCC unroll 2
+        for (int64_t start = 0; start < width; start += SPAN * LANES) {
+            const int64_t vectors = least(SPAN, (width - start) / LANES);
+            REAL *to = out + r * width + start;
+            V all[TURNS][SPAN], sum = (V){0};
             for (int64_t d = 0; d < vectors; d++) {
-                one[d] += by[n] * LOAD(first + d * LANES);
-                two[d] += by[n + 1] * LOAD(second + d * LANES);
+                all[0][d] = LOAD(to + d * LANES);
+                for (int t = 1; t < TURNS; t++) all[t][d] = (V){0};
+            }
+            int64_t n = first;
+            for (; n + TURNS <= end; n += TURNS)
+#pragma GCC unroll 2
+                for (int t = 0; t < TURNS; t++) {
+                    const REAL *y = b + g->from[n + t] * width + start;
+                    V share = NAME(all)(by[n + t]);
+                    sum += share;
+#pragma GCC unroll 8
+                    for (int64_t d = 0; d < vectors; d++) all[t][d] += share * LOAD(y + d * LANES);
+                }
+            for (; TURNS > 1 && n < end; n++) {
+                const REAL *y = b + g->from[n] * width + start;
+                sum += by[n];
+                for (int64_t d = 0; d < vectors; d++) all[0][d] += by[n] * LOAD(y + d * LANES);
+            }
+            if (!start) g->sum[r] += sum[0];
+            for (int64_t d = 0; d < vectors; d++) {
+                for (int t = 1; t < TURNS; t++) all[0][d] += all[t][d];
+                STORE(to + d * LANES, all[0][d]);
             }
         }
-        for (int64_t d = 0; d < vectors; d++) {
-            REAL *own = to + start + d * LANES;
-            STORE(own, LOAD(own) + one[d] + two[d]);
-        }
     }
-    return NAME(total)(sums);
 }
 
-/* rows[columns[n] - base] += by[n] * a */
+/* b[from[n]] += by[n] * a[row of n] */
 INLINE void NAME(edge_scatter_sized)(
-    const REAL *by, const REAL *a, const int32_t *columns, int64_t base, int64_t edges,
-    REAL *rows, int64_t width
+    const NAME(Graph) *g, const REAL *by, const REAL *a, REAL *b, int64_t width
 ) {
-    for (int64_t n = 0; n < edges; n++) {
-        REAL *own = rows + (columns[n] - base) * width;
-        for (int64_t d = 0; d < width; d += LANES)
-            STORE(own + d, LOAD(own + d) + by[n] * LOAD(a + d));
+    for (int64_t r = 0; r < g->rows; r++) {
+        const REAL *x = a + r * width;
+        EDGES_OF(g, r, n) {
+            REAL *own = b + g->from[n] * width;
+#pragma GCC unroll 8
+            for (int64_t d = 0; d < width; d += LANES)
+                STORE(own + d, LOAD(own + d) + by[n] * LOAD(x + d));
+        }
     }
 }
 
 /* The usual widths are known to the compiler, each in a function of its own: in
    branches of one it would merge them again. */
-#define ROWS const REAL *rows, const int32_t *columns, int64_t base, int64_t edges
-#define GIVEN rows, columns, base, edges
-#define ONE static __attribute__((noinline))
-#define FOR_WIDTH(name, width) \
-    ONE void NAME(edge_dots_##name)(const REAL *a, ROWS, REAL *to, int64_t any) { \
-        (void)any, NAME(edge_dots_sized)(a, GIVEN, to, width); \
+#define FOR_WIDTH(name, A, B, C) \
+    static __attribute__((noinline)) void NAME(name##_64)(const NAME(Graph) *g, A a, B b, C c) { \
+        NAME(name##_sized)(g, a, b, c, 64); \
     } \
-    ONE REAL NAME(edge_mix_##name)(const REAL *by, ROWS, REAL *to, int64_t any) { \
-        return (void)any, NAME(edge_mix_sized)(by, GIVEN, to, width); \
+    static __attribute__((noinline)) void NAME(name##_32)(const NAME(Graph) *g, A a, B b, C c) { \
+        NAME(name##_sized)(g, a, b, c, 32); \
     } \
-    ONE void NAME(edge_scatter_##name)(const REAL *by, const REAL *a, ROWS, int64_t any) { \
-        (void)any, NAME(edge_scatter_sized)(by, a, columns, base, edges, (REAL *)rows, width); \
+    static __attribute__((noinline)) void NAME(name##_16)(const NAME(Graph) *g, A a, B b, C c) { \
+        NAME(name##_sized)(g, a, b, c, 16); \
+    } \
+    static __attribute__((noinline)) void NAME(name##_any)(const NAME(Graph) *g, A a, B b, C c) { \
+        NAME(name##_sized)(g, a, b, c, g->width); \
+    } \
+    static void NAME(name)(const NAME(Graph) *g, A a, B b, C c) { \
+        (g->width == 64 ? NAME(name##_64) : g->width == 32 ? NAME(name##_32) \
+            : g->width == 16 ? NAME(name##_16) : NAME(name##_any))(g, a, b, c); \
     }
-FOR_WIDTH(64, 64)
-FOR_WIDTH(32, 32)
-FOR_WIDTH(16, 16)
-FOR_WIDTH(any, any)
-#define SIZED(function, ...) \
-    (g->width == 64 ? NAME(function##_64)(__VA_ARGS__, g->width) \
-        : g->width == 32 ? NAME(function##_32)(__VA_ARGS__, g->width) \
-        : g->width == 16 ? NAME(function##_16)(__VA_ARGS__, g->width) \
-        : NAME(function##_any)(__VA_ARGS__, g->width))
-
-static void NAME(edge_dots)(
-    const NAME(Graph) *g, const REAL *a, const REAL *rows, const int32_t *columns,
-    int64_t edges, REAL *to
-) { SIZED(edge_dots, a, rows, columns, g->base, edges, to); }
-
-static REAL NAME(edge_mix)(
-    const NAME(Graph) *g, const REAL *by, const REAL *rows, const int32_t *columns,
-    int64_t edges, REAL *to
-) { return SIZED(edge_mix, by, rows, columns, g->base, edges, to); }
-
-static void NAME(edge_scatter)(
-    const NAME(Graph) *g, const REAL *by, const REAL *a, const int32_t *columns,
-    int64_t edges, REAL *rows
-) { SIZED(edge_scatter, by, a, rows, columns, g->base, edges); }
-#undef SIZED
+FOR_WIDTH(edge_dots, const REAL *, const REAL *, REAL *)
+FOR_WIDTH(edge_mix, const REAL *, const REAL *, REAL *)
+FOR_WIDTH(edge_scatter, const REAL *, const REAL *, REAL *)
 #undef FOR_WIDTH
-#undef ONE
-#undef GIVEN
-#undef ROWS
 
 static REAL *NAME(edge_row)(const NAME(Graph) *g, View view, int64_t row) {
     return (REAL *)rows_of(view, g->part, g->e->heads, sizeof(REAL)) + row * view.row;
 }
 
+/* One row; a whole number of vectors needs no call for it. */
+INLINE void NAME(edge_copy)(const REAL *from, REAL *to, int64_t width) {
+    if (width % LANES) memcpy(to, from, width * sizeof(REAL));
+    else
+        for (int64_t d = 0; d < width; d += LANES) STORE_ANY(to + d, LOAD_ANY(from + d));
+}
+
 /* Between rows of a tensor and rows that are padded. */
 static void NAME(edge_in)(const NAME(Graph) *g, View view, int64_t row, int64_t rows, REAL *to) {
+    const REAL *from = NAME(edge_row)(g, view, row);
     for (int64_t r = 0; r < rows; r++)
-        memcpy(to + r * g->width, NAME(edge_row)(g, view, row + r),
-            g->e->width * sizeof(REAL));
+        NAME(edge_copy)(from + r * view.row, to + r * g->width, g->e->width);
 }
 
 static void NAME(edge_out)(const NAME(Graph) *g, const REAL *from, int64_t rows, View view, int64_t row) {
+    REAL *to = NAME(edge_row)(g, view, row);
     for (int64_t r = 0; r < rows; r++)
-        memcpy(NAME(edge_row)(g, view, row + r), from + r * g->width,
-            g->e->width * sizeof(REAL));
+        NAME(edge_copy)(from + r * g->width, to + r * view.row, g->e->width);
+}
+
+static void NAME(edge_scale)(REAL *to, int64_t numbers, REAL by) {
+    for (int64_t n = 0; n < numbers; n += LANES) STORE(to + n, LOAD(to + n) * by);
+}
+
+/* Turn to the edges of the strip in a tile; how many there are. */
+static int64_t NAME(edge_turn)(NAME(Graph) *g, int64_t tile) {
+    g->starts = g->e->starts + tile * g->e->rows + g->row;
+    g->first = g->starts[0];
+    g->from = g->e->columns + g->first;
+    return g->edges = g->starts[g->rows] - g->first;
+}
+
+/* Turn to the next rows; the number of them. */
+static int64_t NAME(edge_strip)(NAME(Graph) *g) {
+    g->row += g->rows;
+    return g->rows = least(STRIP, g->e->rows - g->row);
 }
 
 static int NAME(edge_begin)(NAME(Graph) *g, const Edges *e, int64_t part, int back) {
     *g = (NAME(Graph)){.e = e, .part = part};
     g->width = (e->width + LANES - 1) / LANES * LANES;
-    g->each = (e->count + e->tiles - 1) / e->tiles;
-    int64_t longest = 0, table = g->each * g->width;
-    for (int64_t r = 0; r < e->tiles * e->rows; r++)
-        longest = most(longest, e->starts[r + 1] - e->starts[r]);
-    longest = (longest + LANES - 1) / LANES * LANES;
-    int64_t rows = (e->rows + LANES - 1) / LANES * LANES;
-    int64_t size = (back ? 4 : 2) * table + 3 * g->width + 2 * longest + 2 * rows
-        + e->rows * g->width;
-    REAL *next = kept_room(size * sizeof(REAL));
+    int64_t most_edges = 0;
+    while (NAME(edge_strip)(g))
+        for (int64_t tile = 0; tile < e->tiles; tile++)
+            most_edges = most(most_edges, NAME(edge_turn)(g, tile));
+    g->row = 0;
+    most_edges = (most_edges + FOUR + LANES - 1) / LANES * LANES;
+    int64_t columns = e->count * g->width, rows = STRIP * g->width;
+    int64_t numbers = (back ? 4 : 2) * columns + 3 * rows + 2 * STRIP + 2 * most_edges;
+    REAL *next = kept_room(numbers * sizeof(REAL));
     if (!next) return 1;
-    g->k = next, next += table;
-    g->v = next, next += table;
-    if (back) g->d_k = next, next += table, g->d_v = next, next += table;
-    g->q = next, next += g->width;
-    g->d_out = next, next += g->width;
-    g->heard = next, next += g->width;
-    g->share = next, next += longest;
-    g->slope = next, next += longest;
-    g->top = next, next += rows;
-    g->sum = next, next += rows;
-    g->out = next;
-    memset(g->q, 0, 3 * g->width * sizeof(REAL)); /* padding stays 0 */
-    memset(g->top, 0, rows * sizeof(REAL));
-    if (g->width > e->width) memset(g->k, 0, 2 * table * sizeof(REAL));
+    if (g->width > e->width) memset(next, 0, numbers * sizeof(REAL)); /* padding stays 0 */
+    g->k = next, next += columns;
+    g->v = next, next += columns;
+    if (back) {
+        memset(next, 0, 2 * columns * sizeof(REAL));
+        g->d_k = next, next += columns;
+        g->d_v = next, next += columns;
+    }
+    g->q = next, next += rows;
+    g->out = next, next += rows;
+    g->d_out = next, next += rows;
+    g->top = next, next += STRIP;
+    g->sum = next, next += STRIP;
+    g->share = next, next += most_edges;
+    g->slope = next;
+    NAME(edge_in)(g, e->k, 0, e->count, g->k);
+    NAME(edge_in)(g, e->v, 0, e->count, g->v);
     return 0;
 }
 
-/* Turn to a tile. */
-static void NAME(edge_turn)(NAME(Graph) *g, int64_t tile) {
-    g->base = tile * g->each;
-    g->columns = least(g->each, g->e->count - g->base);
-    NAME(edge_in)(g, g->e->k, g->base, g->columns, g->k);
-    NAME(edge_in)(g, g->e->v, g->base, g->columns, g->v);
+/* share = the logit of every edge. */
+static void NAME(edge_logits)(NAME(Graph) *g) {
+    NAME(edge_dots)(g, g->q, g->k, g->share);
+    if (!g->e->bias) return;
+    const REAL *bias = (const REAL *)g->e->bias + g->part / g->e->heads * g->e->bias_batch + g->first;
+    for (int64_t n = 0; n < g->edges; n += LANES)
+        STORE(g->share + n, LOAD(g->share + n) + NAME(some)(bias + n, least(LANES, g->edges - n)));
 }
 
-/* Logits of a row's edges in the tile; returns how many. */
-static int64_t NAME(edge_logits)(NAME(Graph) *g, int64_t tile, int64_t row) {
-    const Edges *e = g->e;
-    int64_t first = e->starts[tile * e->rows + row];
-    int64_t edges = e->starts[tile * e->rows + row + 1] - first;
-    if (!edges) return 0;
-    NAME(edge_in)(g, e->q, row, 1, g->q);
-    for (int64_t d = 0; d < g->width; d += LANES)
-        STORE(g->q + d, LOAD(g->q + d) * (REAL)e->shrink);
-    NAME(edge_dots)(g, g->q, g->k, e->columns + first, edges, g->share);
-    if (e->bias) {
-        const REAL *bias = (const REAL *)e->bias + g->part / e->heads * e->bias_batch;
-        for (int64_t n = 0; n < edges; n++) g->share[n] += bias[first + n];
-    }
-    return edges;
-}
-
-/* share = e^(logit - top), 0 beyond the edges. */
-static void NAME(edge_shares)(NAME(Graph) *g, int64_t edges, REAL top) {
-    int64_t whole = (edges + LANES - 1) / LANES * LANES;
-    for (int64_t n = edges; n < whole; n++) g->share[n] = -INFINITY;
-    for (int64_t n = 0; n < edges; n += LANES) {
-        V logit = LOAD(g->share + n), share = NAME(exp)(logit - top);
-        STORE(g->share + n, NAME(blend)(logit == -INFINITY, NAME(all)(0), share));
+/* share = e^(logit - top), or e^logit if every top is 0 and not given. */
+static void NAME(edge_shares)(NAME(Graph) *g, const REAL *top) {
+    for (int64_t r = 0; top && r < g->rows; r++)
+        EDGES_OF(g, r, n)
+            if (g->share[n] != -INFINITY) g->share[n] -= top[r];
+    for (int64_t n = 0; n < g->edges; n += LANES) {
+        V logit = LOAD(g->share + n);
+        STORE(g->share + n, NAME(blend)(logit == -INFINITY, NAME(all)(0), NAME(exp)(logit)));
     }
 }
 
-/* Sums and values of all rows; whether every sum is far from the ends of the numbers. */
-static int NAME(edge_hear)(NAME(Graph) *g) {
-    const Edges *e = g->e;
+/* What the strip's rows hear, less their tops; whether every row that hears anybody has a
+   sum far from the ends of the numbers. */
+static int NAME(edge_hear)(NAME(Graph) *g, const REAL *top) {
+    char heard[STRIP] = {0};
     int fine = 1;
-    memset(g->sum, 0, e->rows * sizeof(REAL));
-    memset(g->out, 0, e->rows * g->width * sizeof(REAL));
-    for (int64_t tile = 0; tile < e->tiles; tile++) {
-        NAME(edge_turn)(g, tile);
-        for (int64_t row = 0; row < e->rows; row++) {
-            int64_t edges = NAME(edge_logits)(g, tile, row);
-            NAME(edge_shares)(g, edges, g->top[row]);
-            g->sum[row] += NAME(edge_mix)(g, g->share, g->v,
-                e->columns + e->starts[tile * e->rows + row], edges,
-                g->out + row * g->width);
-        }
+    memset(g->sum, 0, STRIP * sizeof(REAL));
+    memset(g->out, 0, g->rows * g->width * sizeof(REAL));
+    for (int64_t tile = 0; tile < g->e->tiles; tile++) {
+        if (!NAME(edge_turn)(g, tile)) continue;
+        NAME(edge_logits)(g);
+        NAME(edge_shares)(g, top);
+        NAME(edge_mix)(g, g->share, g->v, g->out);
+        for (int64_t r = 0; r < g->rows; r++) heard[r] |= g->starts[r] < g->starts[r + 1];
     }
-    for (int64_t r = 0; r < e->rows; r++)
-        fine &= g->sum[r] > (REAL)1e-20 && g->sum[r] < (REAL)1e20;
+    for (int64_t r = 0; r < g->rows; r++)
+        fine &= !heard[r] || (g->sum[r] > (REAL)1e-20 && g->sum[r] < (REAL)1e20);
     return fine;
 }
 
-/* The largest logit of every row. */
+/* The largest logit of every row of the strip. */
 static void NAME(edge_tops)(NAME(Graph) *g) {
-    const Edges *e = g->e;
-    for (int64_t r = 0; r < e->rows; r++) g->top[r] = -INFINITY;
-    for (int64_t tile = 0; tile < e->tiles; tile++) {
-        NAME(edge_turn)(g, tile);
-        for (int64_t row = 0; row < e->rows; row++) {
-            int64_t edges = NAME(edge_logits)(g, tile, row);
-            for (int64_t n = 0; n < edges; n++)
-                if (!(g->share[n] <= g->top[row])) g->top[row] = g->share[n];
-        }
+    for (int64_t r = 0; r < STRIP; r++) g->top[r] = -INFINITY;
+    for (int64_t tile = 0; tile < g->e->tiles; tile++) {
+        if (!NAME(edge_turn)(g, tile)) continue;
+        NAME(edge_logits)(g);
+        for (int64_t r = 0; r < g->rows; r++)
+            EDGES_OF(g, r, n)
+                if (!(g->share[n] <= g->top[r])) g->top[r] = g->share[n];
     }
 }
 
@@ -302,58 +312,60 @@ static void NAME(edge_tops)(NAME(Graph) *g) {
 EXPORT int NAME(edges)(const Edges *e, int64_t part) {
     NAME(Graph) g;
     if (NAME(edge_begin)(&g, e, part, 0)) return 1;
-    if (!NAME(edge_hear)(&g)) { /* some logits are large: take the largest off */
-        NAME(edge_tops)(&g);
-        NAME(edge_hear)(&g);
+    while (NAME(edge_strip)(&g)) {
+        NAME(edge_in)(&g, e->q, g.row, g.rows, g.q);
+        NAME(edge_scale)(g.q, g.rows * g.width, (REAL)e->shrink);
+        memset(g.top, 0, STRIP * sizeof(REAL));
+        if (!NAME(edge_hear)(&g, NULL)) { /* some logits are large: take the largest off */
+            NAME(edge_tops)(&g);
+            NAME(edge_hear)(&g, g.top);
+        }
+        REAL *normaliser = (REAL *)e->normaliser + part * e->rows + g.row;
+        for (int64_t r = 0; r < g.rows; r += LANES) { /* nobody is heard: zeros */
+            V sum = LOAD(g.sum + r), zero = NAME(all)(0);
+            V size = NAME(blend)(sum == 0, zero, LOAD(g.top + r) + NAME(log)(sum));
+            STORE(g.sum + r, NAME(blend)(sum == 0, zero, 1 / sum));
+            NAME(put_some)(normaliser + r, size, least(LANES, g.rows - r));
+        }
+        for (int64_t r = 0; r < g.rows; r++)
+            NAME(edge_scale)(g.out + r * g.width, g.width, g.sum[r]);
+        NAME(edge_out)(&g, g.out, g.rows, e->out, g.row);
     }
-    REAL *normaliser = (REAL *)e->normaliser + part * e->rows;
-    for (int64_t r = 0; r < e->rows; r++) {
-        int silent = g.sum[r] == 0; /* nobody is heard: zeros */
-        REAL by = silent ? 0 : 1 / g.sum[r], *out = g.out + r * g.width;
-        for (int64_t d = 0; d < g.width; d += LANES) STORE(out + d, LOAD(out + d) * by);
-        normaliser[r] = silent ? 0 : g.top[r] + (REAL)log(g.sum[r]);
-    }
-    NAME(edge_out)(&g, g.out, e->rows, e->out, 0);
     return 0;
-}
-
-/* The way back of one row's edges in the tile. */
-static void NAME(edge_row_back)(NAME(Graph) *g, int64_t tile, int64_t row) {
-    const Edges *e = g->e;
-    int64_t first = e->starts[tile * e->rows + row];
-    const int32_t *columns = e->columns + first;
-    int64_t edges = NAME(edge_logits)(g, tile, row);
-    if (!edges) return;
-    NAME(edge_shares)(g, edges, ((REAL *)e->normaliser)[g->part * e->rows + row]);
-    NAME(edge_in)(g, e->out, row, 1, g->heard);
-    NAME(edge_in)(g, e->d_out, row, 1, g->d_out);
-    REAL shared = NAME(dot)(g->heard, g->d_out, g->width);
-    NAME(edge_dots)(g, g->d_out, g->v, columns, edges, g->slope);
-    for (int64_t n = 0; n < edges; n += LANES)
-        STORE(g->slope + n, LOAD(g->share + n) * (LOAD(g->slope + n) - shared));
-    NAME(edge_scatter)(g, g->share, g->d_out, columns, edges, g->d_v);
-    NAME(edge_scatter)(g, g->slope, g->q, columns, edges, g->d_k);
-    NAME(edge_mix)(g, g->slope, g->k, columns, edges, g->out + row * g->width);
-    if (e->d_bias)
-        memcpy((REAL *)e->d_bias + g->part * e->starts[e->tiles * e->rows] + first,
-            g->slope, edges * sizeof(REAL));
 }
 
 /* The way back of one (batch, head). */
 EXPORT int NAME(edges_back)(const Edges *e, int64_t part) {
     NAME(Graph) g;
     if (NAME(edge_begin)(&g, e, part, 1)) return 1;
-    memset(g.out, 0, e->rows * g.width * sizeof(REAL));
-    for (int64_t tile = 0; tile < e->tiles; tile++) {
-        NAME(edge_turn)(&g, tile);
-        memset(g.d_k, 0, g.columns * g.width * sizeof(REAL));
-        memset(g.d_v, 0, g.columns * g.width * sizeof(REAL));
-        for (int64_t row = 0; row < e->rows; row++) NAME(edge_row_back)(&g, tile, row);
-        NAME(edge_out)(&g, g.d_k, g.columns, e->d_k, g.base);
-        NAME(edge_out)(&g, g.d_v, g.columns, e->d_v, g.base);
+    while (NAME(edge_strip)(&g)) {
+        REAL shared[STRIP];
+        NAME(edge_in)(&g, e->q, g.row, g.rows, g.q);
+        NAME(edge_scale)(g.q, g.rows * g.width, (REAL)e->shrink);
+        NAME(edge_in)(&g, e->out, g.row, g.rows, g.out);
+        NAME(edge_in)(&g, e->d_out, g.row, g.rows, g.d_out);
+        for (int64_t r = 0; r < g.rows; r++)
+            shared[r] = NAME(dot)(g.out + r * g.width, g.d_out + r * g.width, g.width);
+        memset(g.out, 0, g.rows * g.width * sizeof(REAL));
+        for (int64_t tile = 0; tile < e->tiles; tile++) {
+            if (!NAME(edge_turn)(&g, tile)) continue;
+            NAME(edge_logits)(&g);
+            NAME(edge_shares)(&g, (REAL *)e->normaliser + part * e->rows + g.row);
+            NAME(edge_dots)(&g, g.d_out, g.v, g.slope);
+            for (int64_t r = 0; r < g.rows; r++)
+                EDGES_OF(&g, r, n) g.slope[n] = g.share[n] * (g.slope[n] - shared[r]);
+            NAME(edge_scatter)(&g, g.share, g.d_out, g.d_v);
+            NAME(edge_scatter)(&g, g.slope, g.q, g.d_k);
+            NAME(edge_mix)(&g, g.slope, g.k, g.out);
+            if (e->d_bias)
+                memcpy((REAL *)e->d_bias + part * e->starts[e->tiles * e->rows] + g.first,
+                    g.slope, g.edges * sizeof(REAL));
+        }
+        NAME(edge_scale)(g.out, g.rows * g.width, (REAL)e->shrink);
+        NAME(edge_out)(&g, g.out, g.rows, e->d_q, g.row);
     }
-    for (int64_t n = 0; n < e->rows * g.width; n += LANES)
-        STORE(g.out + n, LOAD(g.out + n) * (REAL)e->shrink);
-    NAME(edge_out)(&g, g.out, e->rows, e->d_q, 0);
+    NAME(edge_out)(&g, g.d_k, e->count, e->d_k, 0);
+    NAME(edge_out)(&g, g.d_v, e->count, e->d_v, 0);
     return 0;
 }
+#undef EDGES_OF

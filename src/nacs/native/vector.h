@@ -20,6 +20,13 @@ typedef V NAME(Loose) __attribute__((aligned(sizeof(REAL))));
 
 INLINE V NAME(all)(REAL x) { return x - (V){0}; }
 
+/* True in the first lanes. */
+INLINE I NAME(lanes)(int64_t count) {
+    I found;
+    for (int64_t l = 0; l < LANES; l++) found[l] = l;
+    return found < (WHOLE)count;
+}
+
 /* The first `count` numbers of a vector; the others are 0. */
 INLINE V NAME(some)(const REAL *from, int64_t count) {
     if (count == LANES) return LOAD_ANY(from);
@@ -27,6 +34,10 @@ INLINE V NAME(some)(const REAL *from, int64_t count) {
     return (V)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
 #elif BYTES == 64
     return (V)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#elif BYTES == 32 && defined(DOUBLE)
+    return (V)_mm256_maskload_pd(from, (__m256i)NAME(lanes)(count));
+#elif BYTES == 32
+    return (V)_mm256_maskload_ps(from, (__m256i)NAME(lanes)(count));
 #else
     V found = {0};
     memcpy(&found, from, (size_t)count * sizeof(REAL));
@@ -220,17 +231,24 @@ INLINE V NAME(expm1)(V x) {
     return scale * more + (scale - 1);
 }
 
-/* ln(1 + y), y >= 0. */
-INLINE V NAME(log1p)(V y) {
-    V u = 1 + y;
+/* ln u + lost, for a normal u > 0. */
+INLINE V NAME(log_sum)(V u, V lost) {
     I power = ((I)u - (WHOLE)SQRT_HALF_BITS) >> MANTISSA;
     V m = (V)((I)u - (power << MANTISSA));
     V e = (V)(power + (I)NAME(all)(MAGIC)) - (REAL)MAGIC;
     V s = (m - 1) / (m + 1), square = s * s;
     V sum = NAME(all)(NAME(artanh)[0]);
     for (int n = 1; n < TERMS(NAME(artanh)); n++) sum = sum * square + NAME(artanh)[n];
-    V log = 2 * (s + s * square * sum) + e * (REAL)LN2_LOW + (y - (u - 1)) / u;
+    V log = 2 * (s + s * square * sum) + e * (REAL)LN2_LOW + lost;
     return log + e * (REAL)LN2_HIGH;
+}
+
+INLINE V NAME(log)(V x) { return NAME(log_sum)(x, (V){0}); }
+
+/* ln(1 + y), y >= 0. */
+INLINE V NAME(log1p)(V y) {
+    V u = 1 + y;
+    return NAME(log_sum)(u, (y - (u - 1)) / u);
 }
 
 INLINE V NAME(sigmoid)(V x) { return NAME(inverse)(1 + NAME(exp)(-x)); }
