@@ -52,9 +52,11 @@ typedef struct {
 /* The sums of four vectors, side by side. */
 INLINE void NAME(totals)(const V *x, REAL *to) {
 #if BYTES == 64 && defined(DOUBLE)
-#define FOLDED(n) _mm256_add_pd(_mm512_castpd512_pd256((__m512d)x[n]), _mm512_extractf64x4_pd((__m512d)x[n], 1))
+#define FOLDED(n) _mm256_add_pd( \
+    _mm512_castpd512_pd256((__m512d)x[n]), _mm512_extractf64x4_pd((__m512d)x[n], 1))
 #elif BYTES == 64
-#define FOLDED(n) _mm256_add_ps(_mm512_castps512_ps256((__m512)x[n]), _mm512_extractf32x8_ps((__m512)x[n], 1))
+#define FOLDED(n) _mm256_add_ps( \
+    _mm512_castps512_ps256((__m512)x[n]), _mm512_extractf32x8_ps((__m512)x[n], 1))
 #elif BYTES == 32 && defined(DOUBLE)
 #define FOLDED(n) (__m256d)x[n]
 #elif BYTES == 32
@@ -160,27 +162,26 @@ INLINE void NAME(edge_scatter_sized)(
 
 /* The usual widths are known to the compiler, each in a function of its own: in
    branches of one it would merge them again. */
-#define FOR_WIDTH(name, A, B, C) \
-    static __attribute__((noinline)) void NAME(name##_64)(const NAME(Graph) *g, A a, B b, C c) { \
-        NAME(name##_sized)(g, a, b, c, 64); \
-    } \
-    static __attribute__((noinline)) void NAME(name##_32)(const NAME(Graph) *g, A a, B b, C c) { \
-        NAME(name##_sized)(g, a, b, c, 32); \
-    } \
-    static __attribute__((noinline)) void NAME(name##_16)(const NAME(Graph) *g, A a, B b, C c) { \
-        NAME(name##_sized)(g, a, b, c, 16); \
-    } \
-    static __attribute__((noinline)) void NAME(name##_any)(const NAME(Graph) *g, A a, B b, C c) { \
-        NAME(name##_sized)(g, a, b, c, g->width); \
-    } \
-    static void NAME(name)(const NAME(Graph) *g, A a, B b, C c) { \
+#define ROWS const NAME(Graph) *g, const REAL *a, const REAL *b, REAL *c
+#define OF_WIDTH(name, suffix, width) \
+    static __attribute__((noinline)) void NAME(name##suffix)(ROWS) { \
+        NAME(name##_sized)(g, a, b, c, width); \
+    }
+#define FOR_WIDTH(name) \
+    OF_WIDTH(name, _64, 64) \
+    OF_WIDTH(name, _32, 32) \
+    OF_WIDTH(name, _16, 16) \
+    OF_WIDTH(name, _any, g->width) \
+    static void NAME(name)(ROWS) { \
         (g->width == 64 ? NAME(name##_64) : g->width == 32 ? NAME(name##_32) \
             : g->width == 16 ? NAME(name##_16) : NAME(name##_any))(g, a, b, c); \
     }
-FOR_WIDTH(edge_dots, const REAL *, const REAL *, REAL *)
-FOR_WIDTH(edge_mix, const REAL *, const REAL *, REAL *)
-FOR_WIDTH(edge_scatter, const REAL *, const REAL *, REAL *)
+FOR_WIDTH(edge_dots)
+FOR_WIDTH(edge_mix)
+FOR_WIDTH(edge_scatter)
 #undef FOR_WIDTH
+#undef OF_WIDTH
+#undef ROWS
 
 static REAL *NAME(edge_row)(const NAME(Graph) *g, View view, int64_t row) {
     return (REAL *)rows_of(view, g->part, g->e->heads, sizeof(REAL)) + row * view.row;
@@ -200,7 +201,9 @@ static void NAME(edge_in)(const NAME(Graph) *g, View view, int64_t row, int64_t 
         NAME(edge_copy)(from + r * view.row, to + r * g->width, g->e->width);
 }
 
-static void NAME(edge_out)(const NAME(Graph) *g, const REAL *from, int64_t rows, View view, int64_t row) {
+static void NAME(edge_out)(
+    const NAME(Graph) *g, const REAL *from, int64_t rows, View view, int64_t row
+) {
     REAL *to = NAME(edge_row)(g, view, row);
     for (int64_t r = 0; r < rows; r++)
         NAME(edge_copy)(from + r * g->width, to + r * view.row, g->e->width);
@@ -261,9 +264,11 @@ static int NAME(edge_begin)(NAME(Graph) *g, const Edges *e, int64_t part, int ba
 static void NAME(edge_logits)(NAME(Graph) *g) {
     NAME(edge_dots)(g, g->q, g->k, g->share);
     if (!g->e->bias) return;
-    const REAL *bias = (const REAL *)g->e->bias + g->part / g->e->heads * g->e->bias_batch + g->first;
-    for (int64_t n = 0; n < g->edges; n += LANES)
-        STORE(g->share + n, LOAD(g->share + n) + NAME(some)(bias + n, least(LANES, g->edges - n)));
+    const REAL *bias = (const REAL *)g->e->bias + g->part / g->e->heads * g->e->bias_batch;
+    for (int64_t n = 0; n < g->edges; n += LANES) {
+        V more = NAME(some)(bias + g->first + n, least(LANES, g->edges - n));
+        STORE(g->share + n, LOAD(g->share + n) + more);
+    }
 }
 
 /* share = e^(logit - top), or e^logit if every top is 0 and not given. */
