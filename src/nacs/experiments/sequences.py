@@ -95,6 +95,9 @@ HERE_TRAINING = {
 }
 """How they are trained."""
 
+HERE_SEEDS = {LISTOPS: tuple(range(6))}
+"""Expressions tell models apart by less than three seeds spread."""
+
 PAPER_TRAINING = replace(
     images.PAPER_TRAINING, mixup=0.0, cutmix=0.0, randaugment=0, erasing=0.0, repeats=1
 )
@@ -122,6 +125,9 @@ class Task:
 
     released: Split | None = None
     """Rows whose labels others published, no longer than those trained on."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of every arm."""
 
 
 def tasks(work: Workshop) -> list[Task]:
@@ -174,7 +180,14 @@ def _smoke(work: Workshop) -> list[Task]:
     short = assemble(make_listops((200, 50, 50), shortest=5, longest=20), seed=0)
     both = {LISTOPS: short, REVIEWS: _made_reviews(200)}
     return [
-        Task(name=n, dataset=d, like=like, training=training, rates=RATES[n])
+        Task(
+            name=n,
+            dataset=d,
+            like=like,
+            training=training,
+            rates=RATES[n],
+            seeds=(0, 1),
+        )
         for n, d in both.items()
     ]
 
@@ -196,6 +209,7 @@ def _here(work: Workshop) -> list[Task]:
             training=HERE_TRAINING[name],
             rates=RATES[name],
             released=_released(work, longest) if name == LISTOPS else None,
+            seeds=HERE_SEEDS.get(name, Task.seeds),
         )
         for name, dataset in {LISTOPS: short, **reviews}.items()
     ]

@@ -3,7 +3,7 @@
 tasks × arms × seeds  →  accuracy: all, by length, on released rows  →  bars and dots
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,16 @@ BINS = 4
 
 def run(work: Workshop) -> dict[str, Any]:
     """Every task, arm and seed, beside what needs no such model."""
-    seeds = work.pick(smoke=(0, 1), here=(0, 1, 2), paper=(0, 1, 2))
     asked = tasks(work)
-    work.expect(sum(len(arms(task)) for task in asked) * len(seeds))
-    return {"tasks": {task.name: _figures(task, work, seeds) for task in asked}}
+    work.expect(sum(len(arms(task)) * len(task.seeds) for task in asked))
+    return {"tasks": {task.name: _figures(task, work) for task in asked}}
 
 
-def _figures(task: Task, work: Workshop, seeds: Sequence[int]) -> dict[str, Any]:
+def _figures(task: Task, work: Workshop) -> dict[str, Any]:
     """All figures of a task."""
     compete, edges = arms(task), length_edges(task.dataset.test)
     found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in compete}
-    for seed in seeds:
+    for seed in task.seeds:
         for arm in compete:
             one = _runs(task, work, arm, seed)
             told = one.measure(
@@ -233,8 +232,8 @@ def _table(name: str, told: dict[str, Any]) -> str:
     lines = [
         f"**{TITLES[name]}** ({Path(facts['data']).name}{cut}): {train:,} samples to "
         f"learn from, {val:,} to choose by, {test:,} tested; {facts['epochs']} epochs "
-        f"in batches of {facts['batch']}; NAC of {facts['modules']} modules and "
-        f"{facts['layers']} layers, link density {_density(rows[NAC])}.",
+        f"in batches of {facts['batch']}, {len(rows[NAC]['accuracy']['seeds'])} seeds; "
+        f"NAC of {facts['modules']} modules and {facts['layers']} layers, link density {_density(rows[NAC])}.",
         "",
         f"| | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
