@@ -233,7 +233,8 @@ def _table(name: str, told: dict[str, Any]) -> str:
         f"**{TITLES[name]}** ({Path(facts['data']).name}{cut}): {train:,} samples to "
         f"learn from, {val:,} to choose by, {test:,} tested; {facts['epochs']} epochs "
         f"in batches of {facts['batch']}, {len(rows[NAC]['accuracy']['seeds'])} seeds; "
-        f"NAC of {facts['modules']} modules and {facts['layers']} layers, link density {_density(rows[NAC])}.",
+        f"NAC of {facts['modules']} modules and {facts['layers']} layers, link density "
+        f"{_density(rows[NAC])}.",
         "",
         f"| | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
