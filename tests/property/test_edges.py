@@ -195,7 +195,7 @@ def test_float32_is_as_exact_as_torch():
 
 
 def test_edges_are_sorted_by_tile_then_receiver():
-    mask = torch.rand(30, 50) < 0.3
+    mask = torch.rand(30, 50) < 0.6
     before, sparse.TILE = sparse.TILE, 20
     edges = edge_list(mask)
     sparse.TILE = before
@@ -209,6 +209,14 @@ def test_edges_are_sorted_by_tile_then_receiver():
     back = torch.zeros_like(mask)
     back[edges.receivers, edges.senders.long()] = True
     assert torch.equal(back, mask)
+
+
+def test_the_list_grows_with_edges_not_with_pairs():
+    """A tile for every eight edges of a receiver, not for so many senders."""
+    for degree, tiles in ((2, 1), (8, 1), (40, 5)):
+        mask = torch.zeros(700, 3000, dtype=torch.bool)
+        mask[:, :degree] = True
+        assert len(edge_list(mask).starts) == tiles * 700 + 1
 
 
 @pytest.mark.parametrize(("density", "truncation"), [(0.002, None), (0.3, 1.1)])

@@ -37,6 +37,9 @@ __all__ = [
 TILE = 128
 """Senders whose keys, then values, are worked on at a time: they fit a first cache."""
 
+FEWEST = 8
+"""Edges of a receiver in a tile, at the mean: tiles of sparser graphs are larger."""
+
 DENSEST = 0.4
 """Share of the pairs from which on dense attention is faster; benchmarks measure it."""
 
@@ -53,9 +56,10 @@ class EdgeList(NamedTuple):
 def edge_list(mask: Bool[Tensor, "receivers senders"]) -> EdgeList:
     """The edges where a mask is True."""
     count, width = mask.shape
-    tiles = max(1, math.ceil(width / TILE))
-    each = math.ceil(width / tiles)
     receivers, senders = mask.nonzero(as_tuple=True)
+    tile = max(TILE, FEWEST * mask.numel() / max(1, len(senders)))
+    tiles = max(1, math.ceil(width / tile))
+    each = math.ceil(width / tiles)
     row = senders // each * count + receivers
     order = row.argsort(stable=True)
     ends = torch.bincount(row, minlength=tiles * count).cumsum(0)
