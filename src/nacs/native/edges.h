@@ -187,30 +187,28 @@ static REAL *NAME(edge_row)(const NAME(Graph) *g, View view, int64_t row) {
     return (REAL *)rows_of(view, g->part, g->e->heads, sizeof(REAL)) + row * view.row;
 }
 
-/* One row; a whole number of vectors needs no call for it. */
-INLINE void NAME(edge_copy)(const REAL *from, REAL *to, int64_t width) {
-    if (width % LANES) memcpy(to, from, width * sizeof(REAL));
-    else
-        for (int64_t d = 0; d < width; d += LANES) STORE_ANY(to + d, LOAD_ANY(from + d));
-}
-
-/* Between rows of a tensor and rows that are padded. */
-static void NAME(edge_in)(const NAME(Graph) *g, View view, int64_t row, int64_t rows, REAL *to) {
+/* Rows of a tensor, times a number, into rows that are padded with zeros. */
+static void NAME(edge_in)(
+    const NAME(Graph) *g, View view, int64_t row, int64_t rows, REAL by, REAL *to
+) {
     const REAL *from = NAME(edge_row)(g, view, row);
-    for (int64_t r = 0; r < rows; r++)
-        NAME(edge_copy)(from + r * view.row, to + r * g->width, g->e->width);
+    const int64_t more = g->e->width % LANES, whole = g->e->width - more;
+    for (int64_t r = 0; r < rows; r++, from += view.row, to += g->width) {
+        for (int64_t d = 0; d < whole; d += LANES) STORE(to + d, by * LOAD_ANY(from + d));
+        if (more) STORE(to + whole, by * NAME(some)(from + whole, more));
+    }
 }
 
+/* Padded rows, times a number, into rows of a tensor. */
 static void NAME(edge_out)(
-    const NAME(Graph) *g, const REAL *from, int64_t rows, View view, int64_t row
+    const NAME(Graph) *g, const REAL *from, REAL by, int64_t rows, View view, int64_t row
 ) {
     REAL *to = NAME(edge_row)(g, view, row);
-    for (int64_t r = 0; r < rows; r++)
-        NAME(edge_copy)(from + r * g->width, to + r * view.row, g->e->width);
-}
-
-static void NAME(edge_scale)(REAL *to, int64_t numbers, REAL by) {
-    for (int64_t n = 0; n < numbers; n += LANES) STORE(to + n, LOAD(to + n) * by);
+    const int64_t more = g->e->width % LANES, whole = g->e->width - more;
+    for (int64_t r = 0; r < rows; r++, from += g->width, to += view.row) {
+        for (int64_t d = 0; d < whole; d += LANES) STORE_ANY(to + d, by * LOAD(from + d));
+        if (more) NAME(put_some)(to + whole, by * LOAD(from + whole), more);
+    }
 }
 
 /* Turn to the edges of the strip in a tile; how many there are. */
@@ -240,7 +238,6 @@ static int NAME(edge_begin)(NAME(Graph) *g, const Edges *e, int64_t part, int ba
     int64_t numbers = (back ? 4 : 2) * columns + 3 * rows + 2 * STRIP + 2 * most_edges;
     REAL *next = kept_room(numbers * sizeof(REAL));
     if (!next) return 1;
-    if (g->width > e->width) memset(next, 0, numbers * sizeof(REAL)); /* padding stays 0 */
     g->k = next, next += columns;
     g->v = next, next += columns;
     if (back) {
@@ -255,8 +252,8 @@ static int NAME(edge_begin)(NAME(Graph) *g, const Edges *e, int64_t part, int ba
     g->sum = next, next += STRIP;
     g->share = next, next += most_edges;
     g->slope = next;
-    NAME(edge_in)(g, e->k, 0, e->count, g->k);
-    NAME(edge_in)(g, e->v, 0, e->count, g->v);
+    NAME(edge_in)(g, e->k, 0, e->count, 1, g->k);
+    NAME(edge_in)(g, e->v, 0, e->count, 1, g->v);
     return 0;
 }
 
@@ -318,8 +315,7 @@ EXPORT int NAME(edges)(const Edges *e, int64_t part) {
     NAME(Graph) g;
     if (NAME(edge_begin)(&g, e, part, 0)) return 1;
     while (NAME(edge_strip)(&g)) {
-        NAME(edge_in)(&g, e->q, g.row, g.rows, g.q);
-        NAME(edge_scale)(g.q, g.rows * g.width, (REAL)e->shrink);
+        NAME(edge_in)(&g, e->q, g.row, g.rows, (REAL)e->shrink, g.q);
         memset(g.top, 0, STRIP * sizeof(REAL));
         if (!NAME(edge_hear)(&g, NULL)) { /* some logits are large: take the largest off */
             NAME(edge_tops)(&g);
@@ -333,8 +329,7 @@ EXPORT int NAME(edges)(const Edges *e, int64_t part) {
             NAME(put_some)(normaliser + r, size, least(LANES, g.rows - r));
         }
         for (int64_t r = 0; r < g.rows; r++)
-            NAME(edge_scale)(g.out + r * g.width, g.width, g.sum[r]);
-        NAME(edge_out)(&g, g.out, g.rows, e->out, g.row);
+            NAME(edge_out)(&g, g.out + r * g.width, g.sum[r], 1, e->out, g.row + r);
     }
     return 0;
 }
@@ -345,10 +340,9 @@ EXPORT int NAME(edges_back)(const Edges *e, int64_t part) {
     if (NAME(edge_begin)(&g, e, part, 1)) return 1;
     while (NAME(edge_strip)(&g)) {
         REAL shared[STRIP];
-        NAME(edge_in)(&g, e->q, g.row, g.rows, g.q);
-        NAME(edge_scale)(g.q, g.rows * g.width, (REAL)e->shrink);
-        NAME(edge_in)(&g, e->out, g.row, g.rows, g.out);
-        NAME(edge_in)(&g, e->d_out, g.row, g.rows, g.d_out);
+        NAME(edge_in)(&g, e->q, g.row, g.rows, (REAL)e->shrink, g.q);
+        NAME(edge_in)(&g, e->out, g.row, g.rows, 1, g.out);
+        NAME(edge_in)(&g, e->d_out, g.row, g.rows, 1, g.d_out);
         for (int64_t r = 0; r < g.rows; r++)
             shared[r] = NAME(dot)(g.out + r * g.width, g.d_out + r * g.width, g.width);
         memset(g.out, 0, g.rows * g.width * sizeof(REAL));
@@ -366,11 +360,10 @@ EXPORT int NAME(edges_back)(const Edges *e, int64_t part) {
                 memcpy((REAL *)e->d_bias + part * e->starts[e->tiles * e->rows] + g.first,
                     g.slope, g.edges * sizeof(REAL));
         }
-        NAME(edge_scale)(g.out, g.rows * g.width, (REAL)e->shrink);
-        NAME(edge_out)(&g, g.out, g.rows, e->d_q, g.row);
+        NAME(edge_out)(&g, g.out, (REAL)e->shrink, g.rows, e->d_q, g.row);
     }
-    NAME(edge_out)(&g, g.d_k, e->count, e->d_k, 0);
-    NAME(edge_out)(&g, g.d_v, e->count, e->d_v, 0);
+    NAME(edge_out)(&g, g.d_k, 1, e->count, e->d_k, 0);
+    NAME(edge_out)(&g, g.d_v, 1, e->count, e->d_v, 0);
     return 0;
 }
 #undef EDGES_OF
