@@ -1,8 +1,9 @@
 /* Attention along the edges of a graph: a row hears the columns it is linked to.
 
-   A tile is so few columns that their keys, or their values, stay in the first cache. A
-   strip of rows goes through the tiles in turn, and for its edges in a tile there is one
-   step after another, each a loop of its own:
+   Edges are sorted by tile, then by row. A tile is so few columns that their keys, or
+   their values, stay in the first cache; it is larger where edges are few. A strip of
+   rows goes through the tiles in turn, and for its edges in a tile there is one step
+   after another, each a loop of its own:
 
        logits of edges = q . k + bias     reads the tile's keys
        shares = e^logits
@@ -105,7 +106,8 @@ INLINE void NAME(edge_dots_sized)(
     }
 }
 
-/* out[row of n] += by[n] * b[from[n]], and sum[row of n] += by[n]. */
+/* out[row of n] += by[n] * b[from[n]], and sum[row of n] += by[n], of which the way back
+   has no use. */
 INLINE void NAME(edge_mix_sized)(
     const NAME(Graph) *g, const REAL *by, const REAL *b, REAL *out, int64_t width
 ) {
