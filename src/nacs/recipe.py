@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from nacs.checks import check_least
+
 __all__ = ["TrainConfig"]
 
 
@@ -89,11 +91,7 @@ class TrainConfig:
     """Of weights, batches and noise."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "repeats", "match_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
+        check_least(self, 1, "epochs", "batch", "repeats", "match_every")
         for name in ("ema", "erasing", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(

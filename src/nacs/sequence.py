@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nacs.checks import check_least
 from nacs.hub import HubModel
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 
@@ -59,11 +60,7 @@ def check_sizes(config: SequenceConfig, width: int) -> None:
             f"tokens must be as wide as the model, got {config.tokenizer.width} and "
             f"{width}."
         )
-    for name in ("classes", "layers", "hidden"):
-        if getattr(config, name) < 1:
-            raise ValueError(
-                f"`{name}` must be at least 1, got {getattr(config, name)}."
-            )
+    check_least(config, 1, "classes", "layers", "hidden")
 
 
 class SequenceState(NamedTuple):
@@ -147,6 +144,8 @@ class SequenceModel(HubModel):
             context_keep: Not used.
         """
         tokens, keep = self.tokenizer(inputs, keep)
+        if tokens.shape[1] == 0:
+            raise ValueError("expected one token or more a sample, got none.")
         times = self._times(inputs, tokens, keep)
         for block in self.blocks:
             tokens = block(tokens, times, keep)

@@ -19,7 +19,13 @@ def neuronal(**options):
     layer = NeuronalAttention(NeuronalConfig(width=16, heads=2, top_k=4, **options))
     times, keep = torch.rand(3, 12).cumsum(1), torch.ones(3, 12, dtype=torch.bool)
     keep[1, 9:] = False
-    return layer, lambda f, x: f(x, query_times=times[: len(x)], keep=keep[: len(x)])[0]
+
+    def call(f, x):
+        here = keep[: len(x)]
+        heard = f(x, query_times=times[: len(x)], keep=here)[0]
+        return heard * here.unsqueeze(-1)  # to padding all keys are alike
+
+    return layer, call
 
 
 def skmdpa(**options):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nacs.checks import check_choices, check_least
 from nacs.tokenizers import TokenizerConfig
 
 __all__ = ["AttentiveConfig", "Evaluation"]
@@ -118,13 +119,9 @@ class AttentiveConfig:
     """Share of the edges between processors eliminated, weakest first."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         counts = ("classes", "modules", "outputs", "width", "code", "signature")
-        counts += ("heads", "head_width", "edge_heads", "hidden")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, got {getattr(self, name)}."
-                )
+        check_least(self, 1, *counts, "heads", "head_width", "edge_heads", "hidden")
         for name in ("bandwidth", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(

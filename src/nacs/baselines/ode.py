@@ -143,9 +143,10 @@ class ContiFormer(nn.Module):
         if torch.compiler.is_exporting():  # a program of any batch has one block
             heard = _hear(*parts)
         else:
-            pairs = apart[0].numel() * still[0, :, 0].numel()
+            count = tokens.shape[1]
+            pairs = count**2 * still.shape[1] * still.shape[-1]
             split = (x.split(max(1, self.PAIRS // pairs)) for x in parts)
-            blocks = zip(*split, strict=True)
+            blocks = zip(*split, strict=True)  # an empty batch is one, too
             heard = torch.cat(
                 [checkpoint(_hear, *block, use_reentrant=False) for block in blocks]
             )

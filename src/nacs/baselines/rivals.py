@@ -10,6 +10,7 @@ from nacs.baselines.liquid import Liquid
 from nacs.baselines.ode import ContiFormer, OdeRecurrent
 from nacs.baselines.recurrent import PhasedLSTM, Recurrent
 from nacs.baselines.time_attention import TimeAttention
+from nacs.checks import check_choices, check_heads
 from nacs.sequence import Pooling, SequenceModel, check_sizes
 from nacs.tokenizers import TokenizerConfig
 
@@ -80,11 +81,8 @@ class RivalConfig:
             raise ValueError(
                 f"there is no mixer '{self.mixer}'; mixers: {', '.join(MIXERS)}."
             )
-        if self.tokenizer.width % self.heads:
-            raise ValueError(
-                f"the width must be a multiple of `heads`, got "
-                f"{self.tokenizer.width} and {self.heads}."
-            )
+        check_choices(self)
+        check_heads(self.tokenizer.width, self.heads)
         check_sizes(self, self.tokenizer.width)
 
 

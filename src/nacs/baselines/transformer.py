@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nacs.checks import check_heads, check_least
 from nacs.tokenizers import TokenizerConfig, build_tokenizer
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -38,13 +39,8 @@ class TransformerConfig:
     """Width of the feed-forward networks."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(
-                f"`width` must be a multiple of `heads`, got width={self.width} and "
-                f"heads={self.heads}; the nearest multiples are "
-                f"{self.width - self.width % self.heads} and "
-                f"{self.width - self.width % self.heads + self.heads}."
-            )
+        check_heads(self.width, self.heads)
+        check_least(self, 1, "classes", "layers", "hidden")
 
 
 class Transformer(nn.Module):

@@ -11,6 +11,7 @@ from nacs.native.parts import (
     NUMBER,
     POINTER,
     View,
+    expect,
     heads_inside,
     in_parts,
     side_by_side,
@@ -76,10 +77,13 @@ def select(
         window: Keys a causal query sees; 0 for all.
         first: Query i stands at key first + i.
     """
+    batch, heads, asked, width = queries.shape
+    expect("keys", keys, batch, heads, keys.shape[2], width)
+    if keep is not None:
+        expect("keep", keep, batch, keys.shape[2], kind=torch.bool)
     queries, keys = side_by_side(queries), side_by_side(keys)
     chosen, alive = _select_like(queries, keys, keep, pairs, causal, window, first)
     keep = None if keep is None else keep.contiguous()
-    batch, heads, asked, width = queries.shape
     call = Select(
         view_of(queries),
         view_of(keys),
@@ -260,6 +264,16 @@ def _attend_call(
     from_score: bool,
 ) -> tuple[Attend, list[Tensor]]:
     """The call, and the tensors it points to, which have to outlive it."""
+    batch, heads, asked, pairs = chosen.shape
+    count, width = rows[1].shape[2:]
+    expect("chosen", chosen, batch, heads, asked, pairs, kind=torch.long)
+    for name, row in zip(ROWS, rows, strict=False):
+        here = asked if name in ("q", "asking") else count
+        expect(name, row, batch, heads, here, width if name in "qkv" else row.shape[3])
+    if alive is not None:
+        expect("alive", alive, *chosen.shape, kind=torch.bool)
+    for name, each, here in zip(("query", "key"), times, (asked, count), strict=False):
+        expect(f"{name}_times", each, batch, here)
     call, kept = Attend(from_score=from_score, circuit=bool(circuit)), []
     for name, tensor in zip(ROWS, map(side_by_side, rows), strict=False):
         setattr(call, name, view_of(tensor))
@@ -270,8 +284,8 @@ def _attend_call(
         if tensor is not None:
             kept.append(tensor.contiguous())
             setattr(call, name, kept[-1].data_ptr())
-    _, call.heads, call.asked_count, call.pairs = chosen.shape
-    call.count, call.width = rows[1].shape[2:]
+    call.heads, call.asked_count, call.pairs = heads, asked, pairs
+    call.count, call.width = count, width
     call.commands, call.inter = circuit[0].shape if circuit else (0, 0)
     call.shrink = call.width**-0.5
     return call, kept

@@ -3,6 +3,7 @@
 import ctypes
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nacs.native.operation import operation
@@ -10,6 +11,7 @@ from nacs.native.parts import (
     NUMBER,
     POINTER,
     View,
+    expect,
     heads_inside,
     in_parts,
     side_by_side,
@@ -157,6 +159,14 @@ def _call(
     bias: Tensor | None,
 ) -> tuple[Call, list[Tensor]]:
     """The call, and the tensors it points to, which have to outlive it."""
+    batch, heads, _, width = q.shape
+    expect("keys", k, batch, heads, k.shape[2], width)
+    expect("values", v, *k.shape)
+    expect("starts", starts, *starts.shape, kind=torch.long)
+    expect("senders", columns, *columns.shape, kind=torch.int32)
+    if bias is not None:
+        first = 1 if bias.shape[0] == 1 else batch
+        expect("log_kernel", bias, first, columns.shape[0])
     kept = [side_by_side(each) for each in (q, k, v)]
     call = Call(**dict(zip(ROWS, map(view_of, kept), strict=True)))
     for name, each in (("starts", starts), ("columns", columns)):

@@ -62,7 +62,10 @@ class Operation(Generic[P, R]):
     def _slopes(self, ctx: Any, *d_out: Any) -> Any:
         """Gradients; a refusal, not silent zeros, where none are known."""
         if self._back is None:
-            raise RuntimeError(f"{self.name} has no autograd formula")
+            raise RuntimeError(
+                f"{self.name} has no autograd formula; NACS_NATIVE=off, set before "
+                "python starts, has torch compute what can be differentiated again."
+            )
         return self._back(ctx, *d_out)
 
 

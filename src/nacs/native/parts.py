@@ -16,6 +16,7 @@ __all__ = [
     "NUMBER",
     "POINTER",
     "View",
+    "expect",
     "heads_inside",
     "in_parts",
     "side_by_side",
@@ -81,6 +82,24 @@ def side_by_side(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
+def expect(
+    name: str, tensor: Tensor, *shape: int, kind: torch.dtype | None = None
+) -> None:
+    """Raise ValueError for a tensor that compiled code would read past the end of.
+
+    Args:
+        name: What the message calls it.
+        tensor: What came.
+        shape: What it has to be.
+        kind: Its type, where that is not the numbers'.
+    """
+    if tuple(tensor.shape) != shape or kind not in (None, tensor.dtype):
+        raise ValueError(
+            f"expected {name} of shape {shape}, {kind or 'any type'}, got "
+            f"{tuple(tensor.shape)}, {tensor.dtype}."
+        )
+
+
 def view_of(tensor: Tensor) -> View:
     """A tensor (batch, heads, rows, width) as the compiled code sees it."""
     return View(tensor.data_ptr(), *tensor.stride()[:3])
@@ -102,7 +121,7 @@ def in_parts(name: str, call: Any, parts: int, read: list[Tensor]) -> None:
     def one(part: int, _: Any = (call, read)) -> int:
         return act(pointer, ctypes.c_int64(part))
 
-    threads = min(torch.get_num_threads(), parts)
+    threads = max(1, min(torch.get_num_threads(), parts))
     run = map if threads == 1 else _pool(threads).map
     if sum(run(one, range(parts))):  # waits for all of them
         raise MemoryError(f"no memory for the scratch of nacs.native's {name}.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nacs.attentive.attention import merge_heads, split_heads
 from nacs.neuronal import compiled, dynamics
 from nacs.neuronal.config import NeuronalConfig
+from nacs.neuronal.inputs import check_call, check_step, without_padding
 from nacs.neuronal.pairs import (
     SHORTEST,
     Pairs,
@@ -88,9 +89,7 @@ class NeuronalAttention(nn.Module):
             self.pace_of_keys = nn.Linear(config.head_width, 2, bias=False)
         # At the start a logit of rate 1 relaxes over eight steps of its series.
         self.log_pace = (
-            nn.Parameter(torch.full((heads,), -math.log(8)))
-            if config.horizon == "elapsed"
-            else None
+            nn.Parameter(torch.full((heads,), -math.log(8))) if config.timed else None
         )
         self.log_scale = (
             nn.Parameter(torch.zeros(heads)) if config.logit_scale else None
@@ -117,33 +116,42 @@ class NeuronalAttention(nn.Module):
             query: Tokens that ask.
             key: Tokens that are asked; the queries themselves by default.
             value: What they answer; the keys by default.
-            query_times: Time stamps; in any unit, but the same for keys.
+            query_times: Time stamps, numbers of any type; in any unit, but the same for
+                keys, and for quadrature one of which a millionth is no time.
             key_times: Time stamps, not decreasing; the queries' by default if `key` is.
             keep: False where a key is padding: it takes no part at all.
-            allowed: False where a query may not see a key.
+            allowed: False where a query may not see a key. Keys are then selected from
+                all scores, also where the layer does it by blocks.
             need_weights: Whether the weights are returned as well, else None.
         """
         if key is None:
+            if key_times is not None:
+                raise ValueError("got `key_times` without a `key` they belong to.")
             key, key_times = query, query_times
         value = key if value is None else value
-        self._check(query, key, query_times, key_times)
-        q, k, v = self._project(query, key, value)
+        stamps = query_times, key_times
+        check_call(self.config, query, key, value, *stamps, keep, allowed)
+        if key_times is not None:
+            own, key_times = key_times is query_times, without_padding(key_times, keep)
+            query_times = key_times if own else query_times
+        q, k, v = self._project(query, key, value, keep)
         spacing = None
         if self.config.integration == "quadrature":
             assert key_times is not None
             spacing = key_spacing(key_times, keep, causal=self.config.causal)
         blocks = None
-        if self.config.selection == "blocks" and allowed is None:
-            blocks = self._by_blocks(q, k, keep)
-        times = [x for x in (query_times, key_times) if x is not None]
+        if self.config.selection == "blocks" and allowed is None and q.shape[2]:
+            blocks = self.by_blocks(q, k, keep)
+        times = compiled.stamps(query_times, key_times, q.dtype)
         fast = compiled.serves(self.config, q, k, v, times)
         told, heard, dense = None if fast else self.tell(k, v), [], []
         for here in [slice(0, q.shape[2])] if fast else _parts(q, k):
             if blocks is None:
+                may = None if allowed is None else allowed[:, None, here]
                 pairs = top_k(
                     q[:, :, here],
                     k,
-                    None if allowed is None else allowed[:, None, here],
+                    may,
                     self.config.top_k,
                     keep=keep,
                     causal=self.config.causal,
@@ -194,13 +202,9 @@ class NeuronalAttention(nn.Module):
             state: Of the step before; None at the start.
 
         Raises:
-            ValueError: If the layer is not causal.
+            ValueError: If the layer is not causal, or selects by blocks.
         """
-        if not self.config.causal:
-            raise ValueError(
-                "a stream needs a causal layer, got causal=False; set causal=True, and "
-                "a `window` to bound its memory."
-            )
+        check_step(self.config, token, time, None if state is None else state.keys)
         token, time = token.unsqueeze(1), time.unsqueeze(1)
         q, k, v = self._project(token, token, token)
         spacing = torch.full_like(time, SHORTEST)
@@ -219,8 +223,9 @@ class NeuronalAttention(nn.Module):
                 spacing[:, -last:],
             )
         pairs = top_k(q, k, None, self.config.top_k)
-        if compiled.serves(self.config, q, k, v, [time, times]):
-            heard, _ = self._compiled(q, k, v, pairs, [time, times])
+        stamps = compiled.stamps(time, times, q.dtype)
+        if compiled.serves(self.config, q, k, v, stamps):
+            heard, _ = self._compiled(q, k, v, pairs, stamps)
         else:
             used = spacing if self.config.integration == "quadrature" else None
             elapsed = between(time, times, pairs)
@@ -245,10 +250,13 @@ class NeuronalAttention(nn.Module):
         self.fixed.bias.copy_(torch.cat(biases))
 
     def _project(
-        self, query: Tensor, key: Tensor, value: Tensor
+        self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (batch heads tokens head_width) each."""
-        if self.fixed is not None and query is key is value:
+        own = query is key is value
+        key = without_padding(key, keep)
+        query, value = (key, key) if own else (query, without_padding(value, keep))
+        if self.fixed is not None and own:
             found = self.fixed(query).chunk(3, -1)
         else:
             found = self.query(query), self.key(key), self.value(value)
@@ -272,7 +280,10 @@ class NeuronalAttention(nn.Module):
         spacing: Float[Tensor, "batch keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Values heard (batch heads queries head_width), weights of the pairs."""
-        width = self.config.head_width
+        width, kind = self.config.head_width, self.out.weight.dtype
+        # Subtracted in the type of the stamps, which may need it.
+        elapsed = None if elapsed is None else elapsed.to(kind)
+        spacing = None if spacing is None else spacing.to(kind)
         every, chosen = pairs.chosen is None, pairs.chosen
         picked = told.unsqueeze(2) if chosen is None else gather(told, chosen)
         keys, values = picked[..., :width], picked[..., width : 2 * width]
@@ -332,7 +343,13 @@ class NeuronalAttention(nn.Module):
         horizon = torch.minimum(torch.as_tensor(horizon).to(rate), config.steps / rate)
         return dynamics.euler(drive, rate, horizon, initial, steps=config.steps)
 
-    def _by_blocks(self, q: Tensor, k: Tensor, keep: Tensor | None) -> Pairs:
+    def by_blocks(
+        self,
+        q: Float[Tensor, "batch heads queries head_width"],
+        k: Float[Tensor, "batch heads keys head_width"],
+        keep: Bool[Tensor, "batch keys"] | None,
+    ) -> Pairs:
+        """The pairs of self-attention that selects by blocks."""
         if q.shape[-2] != k.shape[-2]:
             raise ValueError(
                 "selection by blocks is for self-attention, got "
@@ -349,36 +366,6 @@ class NeuronalAttention(nn.Module):
             causal=config.causal,
         )
 
-    def _check(
-        self,
-        query: Tensor,
-        key: Tensor,
-        query_times: Tensor | None,
-        key_times: Tensor | None,
-    ) -> None:
-        """Raise ValueError for what would be broadcast into nonsense."""
-        for name, tokens, times in (
-            ("query", query, query_times),
-            ("key", key, key_times),
-        ):
-            if tokens.ndim != 3 or tokens.shape[-1] != self.config.width:
-                raise ValueError(
-                    f"expected {name} of shape (batch, tokens, {self.config.width}), "
-                    f"got {tuple(tokens.shape)}."
-                )
-            if times is not None and times.shape != tokens.shape[:2]:
-                raise ValueError(
-                    f"expected {name}_times of shape {tuple(tokens.shape[:2])}, got "
-                    f"{tuple(times.shape)}."
-                )
-            needed = self.config.horizon == "elapsed"
-            needed |= name == "key" and self.config.integration == "quadrature"
-            if times is None and needed:
-                raise ValueError(
-                    f"this layer needs `{name}_times`: its horizon or integration "
-                    "depends on them, got None."
-                )
-
 
 AT_ONCE = 2**19
 """Scores of queries and keys that inference works on at a time."""
@@ -389,8 +376,8 @@ def _parts(q: Tensor, k: Tensor) -> Iterator[slice]:
     count = q.shape[2]
     rows = count
     if not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
-        rows = max(16, AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
-    if rows is count:
+        rows = max(16, AT_ONCE // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    if rows is count or not count:
         yield slice(0, count)
         return
     for start in range(0, count, rows):

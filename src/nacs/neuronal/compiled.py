@@ -16,7 +16,7 @@ from nacs.neuronal.config import NeuronalConfig
 from nacs.neuronal.pairs import Pairs
 from nacs.neuronal.sparse import Backbone
 
-__all__ = ["Learned", "hear", "serves"]
+__all__ = ["Learned", "hear", "serves", "stamps"]
 
 
 class Learned(NamedTuple):
@@ -25,6 +25,18 @@ class Learned(NamedTuple):
     backbone: Backbone | None
     log_scale: Float[Tensor, " heads"] | None
     log_pace: Float[Tensor, " heads"] | None
+
+
+def stamps(
+    query_times: Float[Tensor, "batch queries"] | None,
+    key_times: Float[Tensor, "batch keys"] | None,
+    kind: torch.dtype,
+) -> list[Tensor]:
+    """Time stamps in a layer's type; of another, as time since the first key."""
+    times = [x for x in (query_times, key_times) if x is not None]
+    if key_times is None or all(x.dtype == kind for x in times):
+        return times
+    return [(x - key_times[:, :1]).to(kind) for x in times]
 
 
 def serves(
@@ -39,7 +51,7 @@ def serves(
         v: Values.
         times: Time stamps; compiled code gives them no gradient.
     """
-    used = times if config.horizon == "elapsed" else []
+    used = times if config.timed else []
     return (
         not torch.compiler.is_exporting()  # a program has to run without nacs
         and config.solver in {"exact", "score"}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from nacs.checks import check_choices, check_heads, check_least
 from nacs.sequence import Pooling, check_sizes
 from nacs.tokenizers import TokenizerConfig
 
@@ -49,7 +50,8 @@ class NeuronalConfig:
     """Motor neurons of the backbone; half of them feed each head."""
 
     wiring_seed: int = 22222
-    """Of the draw of synapses; this one is the default of ncps."""
+    """Of the draw of synapses; this one is the default of ncps. Queries, keys and
+    values share it, in every layer, as in the released packages."""
 
     solver: Literal["exact", "euler", "steady", "score", "uniform"] = "exact"
     """How the logit ODE is solved; see `neuronal.dynamics`. Two controls solve none:
@@ -83,23 +85,21 @@ class NeuronalConfig:
     memory."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            low = self.width - self.width % self.heads
-            raise ValueError(
-                f"`width` must be a multiple of `heads`, got width={self.width} and "
-                f"heads={self.heads}; the nearest multiples are {low} and "
-                f"{low + self.heads}."
-            )
+        check_choices(self)
+        check_heads(self.width, self.heads)
+        check_least(self, 0, "top_k", "window", "blocks")
+        check_least(self, 1, "block", "inter", "command", "steps")
+        check_least(self, 2, "motor")
         if not 0 <= self.sparsity < 1:
             raise ValueError(
                 f"`sparsity` must lie in [0, 1), got {self.sparsity}; it is the "
                 "fraction of synapses removed, so 1 would leave no circuit."
             )
-        for name, least in (("top_k", 0), ("window", 0), ("steps", 1), ("motor", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"`{name}` must be at least {least}, got {getattr(self, name)}."
-                )
+        if self.gate == "circuit" and self.width < 4:
+            raise ValueError(
+                "a circuit has too few neurons between so few channels, got gate="
+                f"'circuit' and width={self.width}; set `width` to 4 or more."
+            )
         if self.integration == "quadrature" and self.top_k:
             raise ValueError(
                 "quadrature sums over all keys, got "
@@ -117,6 +117,11 @@ class NeuronalConfig:
             )
         if self.selection == "blocks" and self.window:
             raise ValueError("selection by blocks knows no `window`; set window=0.")
+
+    @property
+    def timed(self) -> bool:
+        """Whether a logit relaxes as long as its query and key are apart."""
+        return self.horizon == "elapsed" and self.solver in {"exact", "euler"}
 
     @property
     def head_width(self) -> int:
@@ -150,4 +155,5 @@ class NeuronalModelConfig:
     next-step prediction."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_sizes(self, self.attention.width)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nacs.attentive.attention import split_heads
 from nacs.neuronal.attention import NeuronalAttention
+from nacs.neuronal.inputs import without_padding
 from nacs.neuronal.pairs import gather, top_k
 from nacs.neuronal.sparse import Backbone
 
@@ -87,20 +88,24 @@ def observe(
         ValueError: If the layer is a control without a circuit.
     """
     backbone = _backbone(layer)
+    tokens = without_padding(tokens, keep)
     q, k = (
         split_heads(gate(tokens), layer.config.heads)
         for gate in (layer.query, layer.key)
     )
     config = layer.config
-    found, alive = top_k(
-        q,
-        k,
-        None,
-        config.top_k,
-        keep=keep,
-        causal=config.causal,
-        window=config.window,
-    )
+    if config.selection == "blocks":
+        found, alive = layer.by_blocks(q, k, keep)
+    else:
+        found, alive = top_k(
+            q,
+            k,
+            None,
+            config.top_k,
+            keep=keep,
+            causal=config.causal,
+            window=config.window,
+        )
     if found is None:
         count = torch.arange(k.shape[2], device=k.device)
         found = count.expand(*q.shape[:3], -1)
@@ -146,7 +151,7 @@ def synapses(layer: NeuronalAttention, activity: Activity) -> list[Synapse]:
     )
     found: list[Synapse] = []
     for source, target, weights, sent in wires:
-        busy = sent.abs().flatten(0, -2)[there].mean(0)
+        busy = sent.abs().flatten(0, -2)[there].sum(0) / there.sum().clamp(min=1)
         for receiver, sender in weights.nonzero().tolist():
             weight = weights[receiver, sender].item()
             found.append(

@@ -263,16 +263,23 @@ def key_spacing(
     """The stretch of time each key stands for.
 
     By the trapezoid rule half the way to either neighbour; in a causal run, which does
-    not know the next stamp, the way from the one before.
+    not know the next stamp, the way from the one before. Keys that are padding are
+    nobody's neighbours.
     """
-    if keep is not None:  # a padded stamp repeats the last real one
-        times = times.masked_fill(~keep, -math.inf).cummax(-1).values
-        times = torch.where(times.isinf(), times.new_zeros(()), times)
-    before = times.diff(dim=-1, prepend=times[:, :1])
+    if not times.is_floating_point():
+        times = times.to(torch.float64)
+    if keep is None:
+        keep = torch.ones_like(times, dtype=torch.bool)
+    times = times.masked_fill(~keep, 0)  # whatever it was
+    last = times.masked_fill(~keep, -math.inf).cummax(-1).values
+    last = F.pad(last[:, :-1], (1, 0), value=-math.inf)
+    following = times.masked_fill(~keep, math.inf).flip(-1).cummin(-1).values.flip(-1)
+    following = F.pad(following[:, 1:], (0, 1), value=math.inf)
+    last = torch.where(last.isinf(), times, last)
     if causal:
-        return before.clamp(min=SHORTEST)
-    after = times.diff(dim=-1, append=times[:, -1:])
-    return ((before + after) / 2).clamp(min=SHORTEST)
+        return (times - last).clamp(min=SHORTEST)
+    following = torch.where(following.isinf(), times, following)
+    return ((following - last) / 2).clamp(min=SHORTEST)
 
 
 def between(
