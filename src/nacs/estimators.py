@@ -72,6 +72,7 @@ class _Circuit(BaseEstimator):
     _model: ClassVar[str]
     _columns_are_steps: ClassVar[bool]
 
+    _listed: bool
     _time_first: bool
     _like: Split
     _sizes: Any
@@ -134,6 +135,24 @@ class _Circuit(BaseEstimator):
 
     def _begin(self, X: Any, y: Any) -> Dataset:
         """Read the first data, which decide scales and sizes."""
+        channel = self.time_channel
+        if channel is not None and (
+            isinstance(channel, bool) or not hasattr(channel, "__index__")
+        ):
+            raise UserError(
+                "`time_channel` must be the number of a channel or None, got "
+                f"{channel!r:.80}."
+            )
+        if not hasattr(self.epochs, "__index__"):
+            raise UserError(
+                f"`epochs` must be a whole number, got {self.epochs!r:.80}."
+            )
+        kind = lookup(self._model).config
+        if not isinstance(self.preset, str | kind):
+            raise UserError(
+                f"`preset` must be a name or sizes, got {self.preset!r:.80}; 'tiny' is "
+                f"one, a {kind.__name__} the other."
+            )
         dataset = self._dataset(*self._read(X, y, first=True))
         self._like = dataset.train.take([0])
         sizes = self.preset
@@ -186,8 +205,9 @@ class _Circuit(BaseEstimator):
         self, X: Any, y: Any = "no_validation", *, first: bool = False
     ) -> tuple[Kind, Array | list[Array], Array]:
         """What X holds: its kind and samples; and y; each checked by scikit-learn."""
-        series = ragged_series(X)
+        series = ragged_series(X, known=not first and self._listed)
         if first:
+            self._listed = series is not None
             self._time_first = series is None or times_first(series)
         # A list is checked as a table of its channels.
         table: Any = X if series is None else self._channels(series)

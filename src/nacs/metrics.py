@@ -50,8 +50,10 @@ def auprc(
     positive = int(targets.sum())
     if not positive:
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)
+    low = -np.asarray(scores, np.float64)
+    order = np.argsort(low, kind="stable")
+    falling = low[order]
+    last = np.append(falling[1:] != falling[:-1], True)
     hits = np.cumsum(targets[order])[last]
     precision = hits / (np.flatnonzero(last) + 1)
     return float((precision * np.diff(hits, prepend=0)).sum() / positive)

@@ -276,3 +276,26 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "nacs.estimators")
     with pytest.raises(UserError, match=r"pip install 'nacs\[estimators\]'"):
         importlib.import_module("nacs.estimators")
+
+
+def test_some_of_the_ragged_series_happen_to_be_of_one_length():
+    draw = np.random.default_rng(0)
+    series = [draw.normal(size=size) for size in (5, 7, 9, 6, 8, 5)]
+    model = NeuronalClassifier(epochs=1, random_state=0).fit(series, [0, 1] * 3)
+    together = model.predict_proba(series)
+    np.testing.assert_allclose(model.predict_proba(series[:1]), together[:1], rtol=1e-9)
+    model.partial_fit([series[0], series[5]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"time_channel": "a"}, "`time_channel` must be the number of a channel"),
+        ({"time_channel": True}, "`time_channel` must be .* got True"),
+        ({"epochs": 1.5}, "`epochs` must be a whole number, got 1.5"),
+        ({"preset": None}, "`preset` must be a name or sizes, got None"),
+    ],
+)
+def test_settings_that_are_none(wrong, message):
+    with pytest.raises(UserError, match=message):
+        NeuronalClassifier(**wrong).fit(np.zeros((4, 2, 5)), [0, 1, 0, 1])

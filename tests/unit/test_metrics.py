@@ -33,3 +33,11 @@ def test_to_promise_too_much_costs_more():
     short = asymmetric_score(np.array([40.0, 50.0]), true)
     assert long == pytest.approx(np.e - 1)
     assert short == pytest.approx(np.exp(10 / 13) - 1)
+
+
+def test_average_precision_does_not_depend_on_the_order_of_samples():
+    """Where scores are equal, infinite ones too, and whatever type they are of."""
+    tied = np.array([-np.inf, -np.inf, 1.0])
+    for targets in ([1, 0, 1], [0, 1, 1]):
+        assert auprc(tied, np.array(targets)) == pytest.approx(5 / 6)
+    assert auprc(np.array([0, 200], np.uint8), np.array([0, 1])) == 1

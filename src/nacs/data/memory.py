@@ -21,8 +21,12 @@ __all__ = ["all_to_train", "arranged", "ragged_series", "times_first", "unlabell
 SCALES = ("mean", "deviation", "target_mean", "target_deviation")
 
 
-def ragged_series(values: Any) -> list[Array] | None:
+def ragged_series(values: Any, *, known: bool = False) -> list[Array] | None:
     """The series of a list as arrays of two axes; None for anything that is a table.
+
+    Args:
+        values: What may be a list of series.
+        known: Whether a list is one of series, though all are of one length.
 
     Raises:
         UserError: A series has three axes or more, or none.
@@ -30,7 +34,8 @@ def ragged_series(values: Any) -> list[Array] | None:
     if not isinstance(values, list | tuple) or not len(values):
         return None
     shapes = [np.shape(each) if _is_even(each) else () for each in values]
-    if {len(shape) for shape in shapes} != {2} and len(set(shapes)) == 1:
+    alike = {len(shape) for shape in shapes} != {2} and len(set(shapes)) == 1
+    if alike and not known:
         return None
     wrong = [row for row, shape in enumerate(shapes) if len(shape) not in (1, 2)]
     if wrong:
