@@ -41,9 +41,9 @@ class PackedLinear(nn.Linear):
         self.weight, self.bias = layer.weight, layer.bias
         self.rows = rows
         self.packed: Any = self._in_order()
-        self.register_load_state_dict_pre_hook(_forget)
 
     def _in_order(self) -> Any:
+        self.known: Any = (self.weight, _version(self.weight))
         if not _suits(self.weight):
             return None
         return OPERATORS._reorder_linear_weight(self.weight.detach(), self.rows)
@@ -55,7 +55,7 @@ class PackedLinear(nn.Linear):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"packed": None}  # it cannot be copied
+        return self.__dict__ | {"packed": None, "known": None}  # not to be copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -66,14 +66,26 @@ class PackedLinear(nn.Linear):
         input: Float[Tensor, "*batch in"],
     ) -> Float[Tensor, "*batch out"]:
         """The same numbers as `nn.Linear`, to rounding."""
+        if self._serves(input):
+            return OPERATORS._linear_pointwise(
+                input, self.packed, self.bias, "none", [], ""
+            )
+        return F.linear(input, self.weight, self.bias)
+
+    def _serves(self, input: Tensor) -> bool:
+        """Whether the packed weights are those of now, and do for this input."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return False
+        weight = self.weight
         learning = torch.is_grad_enabled() and input.requires_grad
-        traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-        suits = self.packed is not None and input.dtype == self.weight.dtype
-        suits &= input.device == self.weight.device
-        if learning or traced or not suits or torch.is_autocast_enabled("cpu"):
-            return F.linear(input, self.weight, self.bias)
-        return OPERATORS._linear_pointwise(
-            input, self.packed, self.bias, "none", [], ""
+        return (
+            self.packed is not None
+            and self.known[0] is weight
+            and self.known[1] == _version(weight)
+            and input.dtype == weight.dtype
+            and input.device == weight.device
+            and not learning
+            and not torch.is_autocast_enabled("cpu")
         )
 
 
@@ -84,7 +96,7 @@ def pack(model: nn.Module, rows: int) -> None:
     That is for `KINDS` on a processor, where torch has the operators for it.
 
     Args:
-        model: In evaluation; no weight may change any more.
+        model: In evaluation; weights that change later are used as they are.
         rows: How many rows a product usually has.
     """
     if rows < FEWEST or not hasattr(OPERATORS, "_reorder_linear_weight"):
@@ -105,6 +117,6 @@ def _suits(weight: Tensor) -> bool:
     return not half or bool(OPERATORS._is_mkldnn_bf16_supported())
 
 
-def _forget(layer: Any, *_: Any) -> None:
-    """Other weights are loaded than those that were packed."""
-    layer.packed = None
+def _version(weight: Tensor) -> int:
+    """It changes with the numbers, but in inference mode."""
+    return 0 if weight.is_inference() else weight._version

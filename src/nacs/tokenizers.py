@@ -9,14 +9,13 @@ References:
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nacs.convnext import ChannelNorm, ConvNeXtBlock
+from nacs.token_config import TokenizerConfig
 
 __all__ = [
     "Bytes",
@@ -30,80 +29,6 @@ __all__ = [
 ]
 
 Tokens = tuple[Tensor, Tensor | None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerConfig:
-    """How an input becomes tokens."""
-
-    kind: Literal[
-        "conv", "patches", "points", "bytes", "tokens", "series", "frames"
-    ] = "conv"
-    """What the input is, and how it is cut."""
-
-    width: int = 256
-    """Width of the tokens, positions included."""
-
-    channels: int = 3
-    """Channels of an image or frame."""
-
-    size: tuple[int, int] = (64, 64)
-    """Height and width of an image or frame in pixels."""
-
-    patch: int = 4
-    """Side of a patch, or of the stem's first stride, in pixels."""
-
-    stages: int = 2
-    """Stages of the convolutional stem; each after the first halves the grid."""
-
-    blocks: tuple[int, ...] = ()
-    """ConvNeXt blocks of every stage of the stem, (): one in each but the last; or of
-    bytes and tokens, by which neighbours are mixed, (): none."""
-
-    positions: int = 64
-    """Width of the learned positions that are concatenated to an image's tokens."""
-
-    features: int = 0
-    """Extra columns of a point, or value columns of a series."""
-
-    bands: int = 8
-    """Fourier frequencies of coordinates and of time."""
-
-    vocabulary: int = 256
-    """Number of symbols, for tokens."""
-
-    length: int = 4096
-    """Longest sequence of bytes or tokens; the slowest position wave spans it."""
-
-    def __post_init__(self) -> None:
-        if self.kind in {"conv", "patches"}:
-            step = self.patch * (2 ** (self.stages - 1) if self.kind == "conv" else 1)
-            if any(side % step for side in self.size):
-                raise ValueError(
-                    f"`size` must be a multiple of {step} pixels for these patches "
-                    f"and stages, got {self.size[0]} × {self.size[1]}."
-                )
-            if self.blocks and len(self.blocks) != self.stages:
-                raise ValueError(
-                    f"`blocks` must have a number a stage, got {self.blocks} for "
-                    f"{self.stages} stages."
-                )
-            if not 0 <= self.positions < self.width:
-                raise ValueError(
-                    f"`positions` must be less than `width`, got {self.positions} "
-                    f"and {self.width}."
-                )
-        if self.kind in {"bytes", "tokens"} and len(self.blocks) > 1:
-            raise ValueError(
-                f"`blocks` of {self.kind} must be one number, got {self.blocks}."
-            )
-        if self.kind == "frames" and min(self.size) < 4:
-            raise ValueError(
-                f"frames must be 4 pixels high and wide or more, got {self.size[0]} × "
-                f"{self.size[1]}."
-            )
-        if self.width < 1 or self.width % 2:
-            raise ValueError(f"`width` must be even and positive, got {self.width}.")
 
 
 def build_tokenizer(config: TokenizerConfig) -> nn.Module:
@@ -214,8 +139,14 @@ class Patches(nn.Module):
 def _fourier(values: Tensor, frequencies: Tensor) -> Tensor:
     """Sines and cosines of every value at every frequency, on a last axis."""
     # Columns cut from wider rows are multiplied at a third of the speed.
-    phase = (values.contiguous().unsqueeze(-1) * frequencies).flatten(-2)
-    return torch.cat([phase.sin(), phase.cos()], -1)
+    phase = _exact(values.contiguous()).unsqueeze(-1) * _exact(frequencies)
+    phase = phase.flatten(-2)
+    return torch.cat([phase.sin(), phase.cos()], -1).to(values.dtype)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In float32 or better: half precision counts to 256."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _periods(bands: int) -> nn.Parameter:
@@ -224,7 +155,15 @@ def _periods(bands: int) -> nn.Parameter:
 
 
 def _without_padding(inputs: Tensor, keep: Tensor | None) -> Tensor:
-    return inputs if keep is None else torch.where(keep.unsqueeze(-1), inputs, 0)
+    """Inputs (batch, tokens) or (batch, tokens, columns), 0 where they are padding."""
+    if keep is None:
+        return inputs
+    if keep.dtype != torch.bool or keep.shape != inputs.shape[:2]:
+        raise ValueError(
+            f"expected a mask of shape {tuple(inputs.shape[:2])} of torch.bool, True "
+            f"where something is, got {tuple(keep.shape)} of {keep.dtype}."
+        )
+    return torch.where(keep if inputs.ndim == 2 else keep.unsqueeze(-1), inputs, 0)
 
 
 class Points(nn.Module):
@@ -282,8 +221,7 @@ class Bytes(nn.Module):
         _check(inputs, 2, "symbols of shape (batch, length)")
         if inputs.is_floating_point():
             raise ValueError(f"expected integer symbols, got {inputs.dtype}.")
-        if keep is not None:
-            inputs = inputs.masked_fill(~keep, 0)
+        inputs = _without_padding(inputs, keep)
         # Neither a shape alone nor a program being traced has values to look at.
         known = not (inputs.is_meta or torch.compiler.is_compiling())
         if known and inputs.numel():
@@ -304,11 +242,12 @@ class Bytes(nn.Module):
 
     def _positions(self, like: Tensor) -> Tensor:
         length, width = like.shape[-2:]
-        place = torch.arange(length, device=like.device, dtype=like.dtype)
-        wave = torch.arange(0, width, 2, device=like.device, dtype=like.dtype)
+        exact = torch.promote_types(like.dtype, torch.float32)
+        place = torch.arange(length, device=like.device, dtype=exact)
+        wave = torch.arange(0, width, 2, device=like.device, dtype=exact)
         slow = float(max(2, self.config.length))
         phase = place[:, None] * slow ** (-wave / width)
-        return torch.cat([phase.sin(), phase.cos()], -1)
+        return torch.cat([phase.sin(), phase.cos()], -1).to(like.dtype)
 
 
 class Series(nn.Module):

@@ -52,11 +52,18 @@ class CircuitDesign(NamedTuple):
     outputs: Modules
     edges: Bool[Tensor, "*batch modules modules"] | None = None
 
-    def select(self, index: Int[Tensor, "*batch kept"]) -> "CircuitDesign":
-        """The same circuit with only the processors at `index`."""
-        together = self.inputs.states.shape[-2] == self.processors.states.shape[-2]
+    def select(
+        self, index: Int[Tensor, "*batch kept"], *, readers: bool = False
+    ) -> "CircuitDesign":
+        """The same circuit with only the processors at `index`.
+
+        Args:
+            index: Who stays.
+            readers: Whether the inputs are modules of their own, which all stay (the
+                relay wiring), rather than the processors as they read.
+        """
         return self._replace(
-            inputs=self.inputs.select(index) if together else self.inputs,
+            inputs=self.inputs if readers else self.inputs.select(index),
             processors=self.processors.select(index),
         )
 
@@ -66,7 +73,7 @@ def _take(values: Tensor, index: Tensor) -> Tensor:
         return values.index_select(-2, index)
     values = values.expand(*index.shape[:-1], *values.shape[-2:])
     index = index.unsqueeze(-1).expand(*index.shape, values.shape[-1])
-    return torch.take_along_dim(values, index, -2)
+    return values.gather(-2, index)
 
 
 def _join(mine: Tensor, theirs: Tensor) -> Tensor:

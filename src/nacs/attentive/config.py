@@ -122,6 +122,18 @@ class AttentiveConfig:
         check_choices(self)
         counts = ("classes", "modules", "outputs", "width", "code", "signature")
         check_least(self, 1, *counts, "heads", "head_width", "edge_heads", "hidden")
+        check_least(self, 1, "layers")
+        check_least(self, 0, "readers", "kept")
+        if self.truncation is not None and not self.truncation > 0:
+            raise ValueError(
+                f"`truncation` must be positive or None, got {self.truncation}; at 0 "
+                "no module would hear another."
+            )
+        if self.generator == "conditional" and self.graph == "frozen":
+            raise ValueError(
+                'a conditional generator writes graphs, got graph="frozen"; use '
+                '"learned" or "complete".'
+            )
         for name in ("bandwidth", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(

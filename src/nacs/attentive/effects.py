@@ -90,14 +90,16 @@ def ranked_by_effect(
     smaller = model.eval()
     left = torch.arange(model.config.modules)
     gone: list[Tensor] = []
-    while len(left) > 1:
-        least = effects(smaller, losses).argsort().cpu()
-        few = max(1, len(left) // 10)
-        gone.append(left[least[:few]])
-        stay = least.flip(0)
-        smaller = drop_modules(smaller, len(left) - few, order=stay)
-        left = left[stay[:-few].sort().values]
-    model.train(training)
+    try:
+        while len(left) > 1:
+            least = effects(smaller, losses).argsort().cpu()
+            few = max(1, len(left) // 10)
+            gone.append(left[least[:few]])
+            stay = least.flip(0)
+            smaller = drop_modules(smaller, len(left) - few, order=stay)
+            left = left[stay[:-few].sort().values]
+    finally:
+        model.train(training)
     return torch.cat([*gone, left]).flip(0)
 
 

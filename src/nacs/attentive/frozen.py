@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.layers import Propagator
 from nacs.attentive.model import AttentiveCircuit, heard_edges
+from nacs.attentive.priors import graphon
 from nacs.packed import pack
 
 __all__ = ["FixedGenerator", "freeze", "linked_together"]
@@ -70,8 +71,11 @@ def freeze(
         )
     frozen = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     circuit = _written(frozen, context, context_keep)
+    left = len(circuit.processors.states)
+    order = torch.arange(left, device=circuit.processors.states.device)
     if circuit.edges is not None:
-        circuit = _reordered(circuit, linked_together(circuit.edges))
+        order = linked_together(circuit.edges)
+        circuit = _reordered(circuit, order, readers=model.config.wiring == "relay")
     senders = circuit.processors
     if model.config.wiring == "relay":
         senders = circuit.inputs.beside(senders)
@@ -83,8 +87,19 @@ def freeze(
     frozen.read_out.fix(circuit.outputs, senders)
     frozen.generator = FixedGenerator(circuit)
     frozen.context_tokenizer = None
-    left = len(circuit.processors.states)
-    frozen.config = replace(model.config, modules=left, kept=0, edges_removed=0.0)
+    frozen.config = replace(
+        model.config,
+        generator="unconditional",
+        modules=left,
+        kept=0,
+        edges_removed=0.0,
+        module_dropout=0.0,
+    )
+    if model.config.graph != "complete":
+        whole = left == model.config.modules
+        frozen.prior = graphon(model.config.prior, left).to(frozen.prior)
+        frozen.labels = order.argsort()[frozen.labels] if whole else order
+    frozen.frozen = True
     if packed:
         pack(frozen, left)
     return frozen
@@ -107,16 +122,21 @@ def linked_together(
 
 
 class FixedGenerator(nn.Module):
-    """The states of a circuit whose codes and signatures have done their work."""
+    """The states of a circuit whose codes and signatures have done their work.
+
+    Signatures of the processors are kept for those who ask for the graph.
+    """
 
     inputs: Tensor
     processors: Tensor
     outputs: Tensor
+    signatures: Tensor | None
 
     def __init__(self, circuit: CircuitDesign) -> None:
         super().__init__()
         for name in ("inputs", "processors", "outputs"):
             self.register_buffer(name, getattr(circuit, name).states)
+        self.register_buffer("signatures", circuit.processors.signatures)
 
     def forward(
         self,
@@ -124,11 +144,11 @@ class FixedGenerator(nn.Module):
         keep: Tensor | None = None,  # noqa: ARG002
     ) -> CircuitDesign:
         """The circuit, whatever the context."""
-        inputs, processors, outputs = (
-            Modules(None, None, states)
-            for states in (self.inputs, self.processors, self.outputs)
+        return CircuitDesign(
+            Modules(None, None, self.inputs),
+            Modules(self.signatures, None, self.processors),
+            Modules(None, None, self.outputs),
         )
-        return CircuitDesign(inputs, processors, outputs)
 
 
 def _written(
@@ -161,8 +181,10 @@ def _alone(group: Modules) -> Modules:
     )
 
 
-def _reordered(circuit: CircuitDesign, order: Tensor) -> CircuitDesign:
+def _reordered(
+    circuit: CircuitDesign, order: Tensor, *, readers: bool
+) -> CircuitDesign:
     """The same circuit with its processors in another order."""
     assert circuit.edges is not None
     edges = circuit.edges[order][:, order]
-    return circuit.select(order)._replace(edges=edges)
+    return circuit.select(order, readers=readers)._replace(edges=edges)

@@ -203,8 +203,9 @@ class Links(nn.Module):
         """Log P of every pair, in float32 or better whatever autocast says."""
         # The meta device, on which models are counted, knows no autocast.
         device = "cpu" if receivers.is_meta else receivers.device.type
+        exact = torch.promote_types(receivers.dtype, torch.float32)
         with torch.autocast(device, enabled=False):
-            distance = cosine_distance(receivers, senders)
+            distance = cosine_distance(receivers.to(exact), senders.to(exact))
         return link_log_probabilities(
             distance, self.bandwidth, truncation=self.truncation
         )

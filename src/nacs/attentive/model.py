@@ -53,6 +53,9 @@ class AttentiveCircuit(HubModel):
     prior: Tensor
     labels: Tensor
 
+    frozen = False
+    """Whether `freeze` has made it."""
+
     def __init__(self, config: AttentiveConfig) -> None:
         super().__init__()
         self.config = config
@@ -75,6 +78,7 @@ class AttentiveCircuit(HubModel):
             prior = graphon(config.prior, config.modules)
             self.register_buffer("prior", prior.float(), persistent=False)
             self.register_buffer("labels", torch.arange(config.modules))
+            self.register_load_state_dict_post_hook(_prior_again)
 
     def forward(
         self,
@@ -100,6 +104,11 @@ class AttentiveCircuit(HubModel):
                 "None; pass model(inputs, context=...)."
             )
         else:
+            if not torch.compiler.is_compiling() and len(context) != len(inputs):
+                raise ValueError(
+                    f"expected a context a sample, got {len(context)} contexts and "
+                    f"{len(inputs)} samples."
+                )
             context, context_keep = self.context_tokenizer(context, context_keep)
         return self.execute(self.design(context, context_keep), tokens, keep)
 
@@ -115,12 +124,13 @@ class AttentiveCircuit(HubModel):
             keep: False where a context token is padding.
         """
         circuit: CircuitDesign = self.generator(context, keep)
+        readers = self.config.wiring == "relay"
         if self.config.kept:
             strength = importance(self.links(circuit))
             index = strength.topk(self.config.kept, dim=-1).indices
-            circuit = circuit.select(index.sort(-1).values)
+            circuit = circuit.select(index.sort(-1).values, readers=readers)
         if self.training and self.config.module_dropout:
-            circuit = circuit.select(self._survivors(circuit))
+            circuit = circuit.select(self._survivors(circuit), readers=readers)
         if self.config.edges_removed:
             edges = strongest_edges(self.links(circuit), self.config.edges_removed)
             circuit = circuit._replace(edges=edges)
@@ -155,8 +165,12 @@ class AttentiveCircuit(HubModel):
         Args:
             circuit: Whose links; None for an unconditional model's own circuit.
         """
-        if circuit is None:
-            circuit = self.generator(None, None)
+        if circuit is None and self.config.generator == "conditional":
+            raise ValueError(
+                "a conditional circuit has links for every sample: expected `circuit`, "
+                "got None; pass links(model.design(tokens)) of its context's tokens."
+            )
+        circuit = self.generator(None, None) if circuit is None else circuit
         assert circuit is not None
         signatures = circuit.processors.signatures
         states = circuit.processors.states
@@ -228,6 +242,13 @@ class AttentiveCircuit(HubModel):
             start = signatures.detach().float()
             fitted = fit_signatures(adjacency, start, truncation=near)
         signatures.copy_(0.1 * F.normalize(fitted, dim=-1))
+
+
+def _prior_again(model: AttentiveCircuit, _: object) -> None:
+    """The prior is not saved, and a model may come from where there are no numbers."""
+    prior = graphon(model.config.prior, model.config.modules)
+    model.prior = prior.float().to(model.labels.device)
+    model.__dict__.pop("matching", None)
 
 
 def heard_edges(

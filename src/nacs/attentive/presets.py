@@ -61,11 +61,15 @@ def released(config: AttentiveConfig) -> AttentiveConfig:
 def perceiver(config: AttentiveConfig) -> AttentiveConfig:
     """Perceiver IO of the same sizes: the same executor, α = 0 and K ≡ 1.
 
-    Latents are free parameters and one query reads the answer. With
-    `tiny_imagenet()` it has 23,011,240 parameters.
+    Latents are free parameters and one query reads the answer; nothing of it is written
+    from a context. With `tiny_imagenet()` it has 23,011,240 parameters.
     """
     return replace(
         config,
+        generator="unconditional",
+        context=None,
+        kept=0,
+        edges_removed=0.0,
         wiring="paper",
         readers=0,
         states="free",
@@ -76,15 +80,19 @@ def perceiver(config: AttentiveConfig) -> AttentiveConfig:
 
 
 def ablation(config: AttentiveConfig) -> dict[str, AttentiveConfig]:
-    """The ladder of table 1: each rung differs from the one before in one field."""
+    """The ladder of table 1: each rung differs from the one before in one thing.
+
+    The frozen graph is drawn from the prior, as the paper's is (section 4.1), and the
+    signatures are fitted to it; where they learn they start as `config` says.
+    """
     latents = replace(config, modulated=False, graph="complete")
     modulated = replace(latents, modulated=True)
-    frozen = replace(modulated, graph="frozen")
+    frozen = replace(modulated, graph="frozen", start="prior")
     return {
         "perceiver-io": latents,
         "+modfc": modulated,
         "+sparse-graph": frozen,
-        "nac": replace(frozen, graph="learned"),
+        "nac": replace(modulated, graph="learned"),
     }
 
 

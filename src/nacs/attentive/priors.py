@@ -93,7 +93,8 @@ def scale_free(
     """A few hubs and a heavy tail: U^β/16 · (i+1)^−β (j+1)^−β, at most 1 (eq 8).
 
     i and j count modules from 0, as in the released code. Read with the text's
-    r in [0, 1] the formula would give 0.56 to 1.12: no probability and no tail.
+    r in [0, 1] the formula would give 0.56 to 1.12 for the paper's 320 modules: no
+    probability and no tail.
     """
     label = torch.arange(1, modules + 1, dtype=torch.float64) ** -exponent
     return (modules**exponent / 16 * torch.outer(label, label)).clamp(max=1)
@@ -166,7 +167,7 @@ def match(
 
     Returns:
         assignment[t] is the module that plays label t; `start` for links that are not
-        finite.
+        finite, where rows are assigned.
     """
     how = how or matching_of(prior)
     identity = torch.arange(len(prior), device=links.device)
@@ -271,7 +272,8 @@ def graph_loss(
     if kind == "mse":
         error = (placed - prior) ** 2
     else:
-        placed = placed.clamp(1e-6, 1 - 1e-6)
+        placed = placed.to(torch.promote_types(placed.dtype, torch.float32))
+        placed = placed.clamp(1e-6, 1 - 1e-6)  # half precision has no 1 − 1e-6
         hit = torch.xlogy(prior, prior / placed)
         miss = torch.xlogy(1 - prior, (1 - prior) / (1 - placed))
         error = hit + miss

@@ -5,8 +5,9 @@ References:
     https://arxiv.org/abs/2210.08031
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -25,7 +26,7 @@ def surviving_modules(
     model: AttentiveCircuit,
     keep: int,
     *,
-    order: Order | Int[Tensor, " modules"] = "importance",
+    order: Order | Int[Tensor, " modules"] | Sequence[int] = "importance",
     seed: int = 0,
 ) -> Int[Tensor, " kept"]:
     """Which processors of an unconditional circuit stay, in ascending order.
@@ -40,16 +41,22 @@ def surviving_modules(
         seed: Of the random order.
 
     Raises:
-        ValueError: If an order of one's own has not every module once.
+        ValueError: If there is no such order, or one's own has not every module once.
     """
     count = model.config.modules
-    if isinstance(order, Tensor):
-        if not torch.equal(order.sort().values.cpu(), torch.arange(count)):
+    if not isinstance(order, str):
+        order = torch.as_tensor(order)
+        if sorted(order.tolist()) != list(range(count)):
             raise ValueError(
                 f"`order` must have each of the {count} modules once, got "
                 f"{order.tolist()}."
             )
-        ranked = order
+        ranked = order.long()
+    elif order not in get_args(Order):
+        raise ValueError(
+            f"`order` must be one of {', '.join(get_args(Order))} or a ranking of all "
+            f"modules, got {order!r}."
+        )
     elif order == "random" or model.config.graph == "complete":
         generator = torch.Generator().manual_seed(seed)
         ranked = torch.randperm(count, generator=generator)
@@ -64,7 +71,7 @@ def drop_modules(
     model: AttentiveCircuit,
     keep: int,
     *,
-    order: Order | Int[Tensor, " modules"] = "importance",
+    order: Order | Int[Tensor, " modules"] | Sequence[int] = "importance",
     seed: int = 0,
 ) -> AttentiveCircuit:
     """A really smaller circuit of the `keep` best connected processors.
@@ -84,15 +91,16 @@ def drop_modules(
         ValueError: If `keep` is not in [1, modules], or the order is not one.
     """
     config = model.config
-    if not 1 <= keep <= config.modules:
+    _check_live(model)
+    if not hasattr(keep, "__index__") or not 1 <= keep <= config.modules:
         raise ValueError(
             f"`keep` must lie in [1, {config.modules}], the modules of this circuit, "
-            f"got {keep}."
+            f"a whole number, got {keep}."
         )
     state = model.state_dict()
     if config.generator == "conditional":
-        if isinstance(order, Tensor) or order != "importance":
-            told = "a ranking" if isinstance(order, Tensor) else f'"{order}"'
+        if not isinstance(order, str) or order != "importance":
+            told = f'"{order}"' if isinstance(order, str) else "a ranking"
             raise ValueError(
                 f'a conditional circuit drops modules by "importance", got {told}.'
             )
@@ -117,10 +125,27 @@ def eliminate_edges(model: AttentiveCircuit, removed: float) -> AttentiveCircuit
         model: A trained circuit; it stays as it is.
         removed: Share of the edges that go, in [0, 1]; a module still hears itself.
             For a conditional circuit the weakest edges of every sample's own graph.
+
+    Raises:
+        ValueError: If `removed` is not in [0, 1], or no edge is weaker than another.
     """
+    _check_live(model)
+    if removed and model.config.graph == "complete":
+        raise ValueError(
+            "all edges of a complete graph are alike: expected a circuit with a graph, "
+            'got graph="complete"; drop_modules makes it smaller.'
+        )
     return _rebuild(
         model, replace(model.config, edges_removed=removed), model.state_dict()
     )
+
+
+def _check_live(model: AttentiveCircuit) -> None:
+    if model.frozen:
+        raise ValueError(
+            "a frozen circuit stays as it is; make the circuit it was frozen from "
+            "smaller, then freeze that."
+        )
 
 
 def _rebuild(
@@ -128,6 +153,10 @@ def _rebuild(
 ) -> AttentiveCircuit:
     """A circuit of this config with these weights, where and as the model is."""
     other = next(model.parameters())
-    smaller = AttentiveCircuit(config).to(other.device, other.dtype)
+    with torch.random.fork_rng(devices=[]):
+        smaller = AttentiveCircuit(config).to(other.device, other.dtype)
     smaller.load_state_dict(state)
+    learns = {name: each.requires_grad for name, each in model.named_parameters()}
+    for name, each in smaller.named_parameters():
+        each.requires_grad_(learns[name])
     return smaller.train(model.training)
