@@ -63,7 +63,7 @@ export interface Sample {
   shape?: [number, number, number];
   pixels?: string;
   rows?: (number | null)[][];
-  text?: string;
+  text?: string[];
   points?: number[][];
   probabilities?: number[];
   said?: number[];

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 
-from nacs.errors import UserError
-
 __all__ = ["main"]
 
 VERBS = {
@@ -67,20 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from nacs.pages import keep_pages
 
         keep_pages()
-    run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
     codecs.register_error("nacs", _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="nacs")
     try:
+        run: Callable[[list[str]], None] = import_module(f"nacs.verbs.{verb}").run
         run(rest)
-    except UserError as error:
+    except ValueError as error:  # a UserError, or what a library refuses
         return _fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}.")
     except KeyboardInterrupt:
-        return _fail("interrupted; the last finished epoch is in the run folder.")
+        return _fail("interrupted; the same command goes on where it can.")
     return 0
 
 

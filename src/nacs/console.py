@@ -51,6 +51,11 @@ def first_look(kind: type[Any], arguments: list[str], verb: str) -> Any:
     complaint = StringIO()
     try:
         with redirect_stderr(complaint):
-            return tyro.cli(kind, args=arguments, return_unknown_args=True)[0]
+            return tyro.cli(
+                kind, prog=f"nacs {verb}", args=arguments, return_unknown_args=True
+            )[0]
     except SystemExit:
-        raise UserError(_one_line(complaint.getvalue(), verb)) from None
+        told = _one_line(complaint.getvalue(), verb)
+        if "Missing value" in told and arguments:
+            told = f"{told}; give the data before the options"
+        raise UserError(told) from None

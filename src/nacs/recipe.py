@@ -9,6 +9,21 @@ from nacs.checks import check_least
 __all__ = ["TrainConfig"]
 
 
+ZERO_OR_MORE = (
+    "shift",
+    "patience",
+    "clip",
+    "mixup",
+    "cutmix",
+    "weight_decay",
+    "min_learning_rate",
+    "warmup_epochs",
+    "signature_rate",
+    "graph_weight",
+)
+"""Fields of `TrainConfig`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """How a model is trained."""
@@ -97,11 +112,13 @@ class TrainConfig:
                 raise ValueError(
                     f"`{name}` must lie in [0, 1), got {getattr(self, name)}."
                 )
-        for name in ("shift", "patience", "clip", "mixup", "cutmix", "weight_decay"):
-            if not getattr(self, name) >= 0:
+        for name in ZERO_OR_MORE:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
                     f"`{name}` must be 0 or more, got {getattr(self, name)}."
                 )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"`seed` must lie in [0, 2^63), got {self.seed}.")
         if not 0 <= self.randaugment < 30:
             raise ValueError(
                 f"`randaugment` must lie in [0, 30), got {self.randaugment}; 9 is "

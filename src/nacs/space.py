@@ -103,7 +103,12 @@ def distributions(
     found: dict[str, BaseDistribution] = {}
     for given, text in space.items():
         name = given.removeprefix("--").replace("-", "_")
-        if name not in known or isinstance(known[name], tuple):
+        if isinstance(known.get(name), tuple):
+            raise UserError(
+                f"--search {given}: is several numbers, which are not searched; give "
+                f"--{given.removeprefix('--')} itself"
+            )
+        if name not in known:
             near = get_close_matches(name, known, 1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(

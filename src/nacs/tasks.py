@@ -88,7 +88,11 @@ def tokenizer_for(dataset: Dataset, like: TokenizerConfig) -> TokenizerConfig:
             length=max(1, dataset.shape[0]),
         )
     if dataset.kind == "tokens":
-        largest = max(int(each.max(initial=0)) for each in dataset.train.inputs)
+        largest = max(
+            int(each.max(initial=0))
+            for split in (dataset.train, dataset.val, dataset.test)
+            for each in split.inputs
+        )
         return TokenizerConfig(
             kind="tokens",
             width=like.width,

@@ -88,20 +88,22 @@ class Plan:
     def study(self) -> "Study":
         """The study in the folder, made if there is none."""
         import optuna
-        from sqlalchemy import URL
+        from sqlalchemy import URL, exc
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        place = URL.create("sqlite", database=str(self.out / "study.db"))
+        file, late = self.out / "study.db", self.training.epochs // 5
+        place = str(URL.create("sqlite", database=str(file)))
         waiting = {"connect_args": {"timeout": 60}}  # for another process's turn
-        return optuna.create_study(
-            storage=optuna.storages.RDBStorage(str(place), engine_kwargs=waiting),
-            study_name="nacs",
-            direction=METRICS[self.metric],
-            pruner=optuna.pruners.MedianPruner(
-                n_startup_trials=4, n_warmup_steps=self.training.epochs // 5
-            ),
-            load_if_exists=True,
-        )
+        try:
+            return optuna.create_study(
+                storage=optuna.storages.RDBStorage(place, waiting),
+                study_name="nacs",
+                direction=METRICS[self.metric],
+                pruner=optuna.pruners.MedianPruner(4, n_warmup_steps=late),
+                load_if_exists=True,
+            )
+        except exc.DatabaseError as error:
+            raise UserError(f"{file}: no readable study ({error.orig}).") from error
 
 
 def tune(
@@ -365,10 +367,8 @@ def summary(plan: Plan, study: "Study") -> dict[str, Any]:
     done = [each for each in trials if each.state.name == "COMPLETE"]
     if not done:
         why = [each.user_attrs["why"] for each in trials if "why" in each.user_attrs]
-        raise UserError(
-            f"{plan.out}: no trial came to an end"
-            + (f"; {why[-1]}" if why else "; give more time, and start again")
-        )
+        last = why[-1] if why else "give more time, and start again"
+        raise UserError(f"{plan.out}: no trial came to an end; {last}")
     sign = 1 if METRICS[plan.metric] == "minimize" else -1
     done.sort(key=lambda each: sign * (each.value or 0))
     sizes, training = changed(plan.sizes, plan.training, done[0].params)

@@ -71,7 +71,7 @@ function seen(sample: Sample, columns: string[]): HTMLElement {
   } else if (sample.rows) {
     update = (weights) => picture.replaceChildren(...series(sample.rows ?? [], columns, weights));
   } else if (sample.text !== undefined) {
-    update = (weights) => picture.replaceChildren(...text(sample.text ?? "", weights));
+    update = (weights) => picture.replaceChildren(...text(sample.text ?? [], weights));
   } else {
     update = (weights) => picture.replaceChildren(bars("Attention", { x: "token", y: "share" }, weights.map((_, i) => String(i)), { share: weights }));
   }
@@ -158,10 +158,17 @@ function series(rows: (number | null)[][], columns: string[], weights: number[])
   return made;
 }
 
-function text(whole: string, weights: number[]): HTMLElement[] {
+function text(bytes: string[], given: number[]): HTMLElement[] {
+  // A letter of several bytes is shown at its first; the others are empty.
+  const weights: number[] = [];
+  bytes.forEach((letter, at) => {
+    const weight = given[at] ?? 0;
+    if (letter) weights.push(weight);
+    else if (weights.length) weights[weights.length - 1] = (weights[weights.length - 1] ?? 0) + weight;
+  });
   const most = Math.max(1e-12, ...weights);
-  const letters = [...whole].map((letter, at) => {
-    const made = element("span", { title: percent((weights[at] ?? 0), 2) }, letter);
+  const letters = bytes.filter((letter) => letter).map((letter, at) => {
+    const made = element("span", { title: percent(weights[at] ?? 0, 2) }, letter);
     const part = Math.round(75 * ((weights[at] ?? 0) / most));
     made.style.background = `color-mix(in srgb, ${colour(4)} ${part}%, transparent)`;
     return made;

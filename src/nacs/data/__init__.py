@@ -42,6 +42,9 @@ NAMES = {
 }
 """What `load` knows by name, with a line of description each."""
 
+LARGEST_SIDE = 4096
+"""Of a picture in pixels, when files are scaled."""
+
 SPLIT_SEED = 0
 """Draws the splits of the data sets above, so that figures can be compared."""
 
@@ -76,8 +79,16 @@ def load(
     """
     from nacs.data.splits import assemble
 
+    if size is not None and not 1 <= size <= LARGEST_SIDE:
+        raise UserError(f"a size lies in [1, {LARGEST_SIDE}] pixels, got {size}")
     samples, seed = _samples(name_or_path, seed, size)
     dataset = replace(assemble(samples, seed=seed), size=size)
+    sides = {"image": dataset.shape[1:], "frames": dataset.frame[1:2]}
+    if size is not None and set(sides.get(dataset.kind, ())) != {size}:
+        raise UserError(
+            f"{dataset.name}: a size is for files of pictures, which are scaled to it, "
+            f"got {size} for {dataset.kind} of shape {dataset.shape}; leave it out"
+        )
     return dataset if length is None else dataset.limited(length)
 
 

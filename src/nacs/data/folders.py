@@ -4,6 +4,7 @@ A folder named train, val, valid, validation or test anywhere between the root a
 file fixes the split; the first other folder is the class.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,8 @@ def _check_folders(root: Path, labels: set[str]) -> None:
     for folder in sorted(root.iterdir()):
         name = folder.name
         plain = folder.is_dir() and not name.startswith((".", "__"))
+        if plain and not os.access(folder, os.R_OK | os.X_OK):
+            raise UserError(f"{folder}: may not be read; give yourself the right")
         if plain and name.lower() not in PART_NAMES and name not in labels:
             raise UserError(
                 f"{folder}: expected files of a class, got an empty folder; fill or "

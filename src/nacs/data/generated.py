@@ -168,12 +168,13 @@ def as_events(samples: Samples) -> Samples:
     Raises:
         UserError: If the samples are no grey images.
     """
-    images = np.asarray(samples.inputs)
-    if samples.kind != "image" or images.shape[1] != 1 or images.dtype != np.uint8:
+    one = np.asarray(samples.inputs[0])
+    if samples.kind != "image" or one.shape[0] != 1 or one.dtype != np.uint8:
         raise UserError(
             f"{samples.name}: events are made of grey images of 8 bits, got "
-            f"{samples.kind} of shape {images.shape[1:]} and {images.dtype}"
+            f"{samples.kind} of shape {one.shape} and {one.dtype}"
         )
+    images = np.asarray(samples.inputs)
     flat = images.reshape(len(images), -1) >= LIGHT
     events = [_runs(pixels) for pixels in flat]
     return replace(samples, name=f"events:{samples.name}", kind="series", inputs=events)

@@ -39,6 +39,9 @@ from nacs.errors import UserError
 
 __all__ = ["load_arrays", "read_npz"]
 
+LARGEST_TOKEN = 2**24
+"""A vocabulary larger than that is a mistake."""
+
 LARGEST_RATIO = 1032
 """Deflate cannot shrink bytes by more than this; a header that says so is forged."""
 
@@ -160,7 +163,7 @@ def _read(
     if {"points", "points_mm"} & set(arrays):
         scale = 1000 if "points_mm" in arrays else 1
         points = arrays["points_mm" if "points_mm" in arrays else "points"]
-        _check_axes(points, 3, path, "points (clouds, points, 3+features)")
+        _check_kind("points", points, path)
         return _samples(arrays, path, "points", points.astype(np.float32) / scale)
     if {"data", "offsets"} <= set(arrays):
         data = arrays["data"]
@@ -209,6 +212,7 @@ def _read_pairs(arrays: dict[str, Array], path: Path) -> Samples:
     parts = [np.full(len(x), PARTS.index(p)) for p, x in zip(found, xs, strict=True)]
     x = np.concatenate(xs)
     kind = _kind(arrays, x, path)
+    _check_kind(kind, x, path)
     arrays = {**arrays, "labels": np.concatenate(ys)}
     fixed = np.concatenate(parts) if len(found) > 1 else None
     if kind == "image":
@@ -240,6 +244,28 @@ def _kind(arrays: dict[str, Array], x: Array, path: Path) -> Kind:
         f"integer tokens (samples, length), got shape {x.shape} of {x.dtype}; for "
         "series or points save a string array kind too"
     )
+
+
+def _check_kind(kind: Kind, x: Array, path: Path) -> None:
+    """Raise UserError for numbers that are none of what they are said to be."""
+    if kind == "frames":
+        raise UserError(
+            f"{path}: expected kind to be one that x can be, got frames; drives have "
+            f"the keys {', '.join(sorted(DRIVE))}"
+        )
+    if kind == "points" and (x.ndim != 3 or x.shape[2] < 3):
+        raise UserError(
+            f"{path}: expected points (clouds, points, 3+features), got shape {x.shape}"
+        )
+    if kind not in ("bytes", "tokens"):
+        return
+    low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
+    top = 255 if kind == "bytes" else LARGEST_TOKEN
+    if x.ndim != 2 or x.dtype.kind not in "iu" or low < 0 or high > top:
+        raise UserError(
+            f"{path}: expected {kind} of shape (samples, length), whole numbers from 0 "
+            f"to {top}, got shape {x.shape} of {x.dtype} from {low} to {high}"
+        )
 
 
 def _channels_first(x: Array, path: Path) -> Array:

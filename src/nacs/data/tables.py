@@ -39,7 +39,7 @@ def read_csv(path: Path, *, labelled: bool = True) -> Samples:
     try:
         with text_lines(path) as lines:
             reader = csv.DictReader(lines, strict=True)
-            names = list(reader.fieldnames or [])
+            reader.fieldnames = names = [x.strip() for x in reader.fieldnames or []]
             return _series(path, names, _csv_rows(path, reader), labelled)
     except (*BROKEN, csv.Error) as error:
         raise UserError(f"{path}: expected a CSV table, got {error}") from error
@@ -154,6 +154,12 @@ def _series(
     if not labelled:
         names = [*(name for name in names if name not in LABELS), "target"]
         rows = ((number, _unlabelled(row)) for number, row in rows)
+    again = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if again is not None or "" in names:
+        what = "one without" if again is None else f"two of the name {again}"
+        raise UserError(
+            f"{path}: expected a column a name, got {what}; name it or leave it out"
+        )
     values = [name for name in names if name not in SPECIAL]
     required = ["id", "time"]
     absent = [name for name in required if name not in names]

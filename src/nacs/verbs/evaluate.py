@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from nacs import data
 from nacs.console import parse, say
+from nacs.data.again import other_data, own_data
 from nacs.errors import UserError
 from nacs.evaluation import evaluate
 from nacs.runs import facts_of, load_run
@@ -32,13 +32,13 @@ class Options:
 
 
 def run(arguments: list[str]) -> None:
-    """Other data is read, scaled and cut as the training data was."""
+    """Other data is read, scaled, labelled and cut as the training data was."""
     options = parse(Options, arguments, "evaluate", "nacs evaluate runs/demo --json")
     model, config = load_run(options.run)
     facts = facts_of(config)
-    dataset = data.load(
-        options.data or facts.source, size=facts.size, length=facts.length
-    )
+    if not 0 <= options.drop < 1:
+        raise UserError(f"--drop must lie in [0, 1), got {options.drop}.")
+    dataset = other_data(options.data, facts) if options.data else own_data(facts)
     if options.drop and dataset.kind != "series":
         raise UserError(f"--drop is for series, {dataset.name} holds {dataset.kind}.")
     try:

@@ -9,8 +9,8 @@ from torch import nn
 from torch.export import ExportedProgram
 from tyro.conf import Positional
 
-from nacs import data
 from nacs.console import parse, say
+from nacs.data.again import own_data
 from nacs.data.base import DataFacts
 from nacs.errors import UserError
 from nacs.evaluation import evaluate
@@ -44,7 +44,8 @@ def run(arguments: list[str]) -> None:
     """Freeze, check the numbers, write."""
     options = parse(Options, arguments, "export", "nacs export runs/demo --format onnx")
     ending = f".{options.format}"
-    out = options.out or options.run.with_name(options.run.name + ending)
+    run = options.run.resolve()  # "." has no name
+    out = options.out or run.with_name(run.name + ending)
     if out.suffix != ending:
         raise UserError(
             f"{out}: expected a file that ends in {ending}; --format says which."
@@ -79,7 +80,7 @@ def _write_int8(
         save_int8(out, whole, facts)
         size = whole.stat().st_size
     try:
-        dataset = data.load(facts.source, size=facts.size, length=facts.length)
+        dataset = own_data(facts)
         before = evaluate(model, dataset.test)
         after = evaluate(OnnxModel(out), dataset.test)
     except (UserError, OSError, ValueError) as error:

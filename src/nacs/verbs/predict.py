@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from nacs import data
 from nacs.console import parse
+from nacs.data.again import other_data
 from nacs.data.base import DataFacts, Split
 from nacs.data.download import expanded
 from nacs.data.unlabelled import read_unlabelled
@@ -21,6 +22,10 @@ from nacs.runs import facts_of, load_run
 __all__ = ["run"]
 
 
+MADE = ("events", "points", "times")
+"""What `nacs.data.load` makes of other data, before a colon."""
+
+
 @dataclass
 class Options:
     """Class probabilities, or numbers, for files; labels in them are ignored."""
@@ -29,8 +34,8 @@ class Options:
     """A run folder."""
 
     paths: Positional[tuple[str, ...]]
-    """Files or folders of the kind it was trained on, or the name of a data set, whose
-    test split is then taken."""
+    """Files or folders of the kind it was trained on, no shards; or the name of a data
+    set, or points:, times: or events: before one, whose test split is then taken."""
 
     format: Literal["csv", "json"] = "csv"
     """What is printed."""
@@ -43,6 +48,8 @@ def run(arguments: list[str]) -> None:
     )
     model, config = load_run(options.run)
     facts = facts_of(config)
+    if not options.paths:
+        raise UserError("expected files, folders or the name of a data set, got none.")
     split = _asked(options.paths, facts)
     try:
         logits = predict(model, split)
@@ -56,20 +63,29 @@ def run(arguments: list[str]) -> None:
     if values.ndim == 3:  # an answer a frame
         ids = [f"{each} + {step}" for each in ids for step in range(values.shape[1])]
         values = values.flatten(0, 1)
-    rows = [
-        {"id": each, **dict(zip(names, row, strict=True))}
-        for each, row in zip(ids, values.tolist(), strict=True)
-    ]
-    if options.format == "json":
-        print(json.dumps(rows, indent=2))
+    if values.shape[-1] != len(names):
+        raise UserError(
+            f"{options.run / 'config.json'}: expected {values.shape[-1]} classes, as "
+            f"the model has, got {len(names)}."
+        )
+    rows = list(zip(ids, values.tolist(), strict=True))
+    if options.format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["id", *names])
+        writer.writerows([each, *row] for each, row in rows)
         return
-    writer = csv.DictWriter(sys.stdout, ["id", *names])
-    writer.writeheader()
-    writer.writerows(rows)
+    if len({"id", *names}) <= len(names):
+        raise UserError(
+            "JSON has one value a name, and a class is called id or as another; "
+            "--format csv has a column for each."
+        )
+    told = [{"id": each, **dict(zip(names, row, strict=True))} for each, row in rows]
+    print(json.dumps(told, indent=2))
 
 
 def _asked(paths: tuple[str, ...], facts: DataFacts) -> Split:
     """The samples that were asked about, under the scale of the training data."""
-    if len(paths) == 1 and paths[0] in data.NAMES:
-        return data.load(paths[0], size=facts.size, length=facts.length).test
+    made = paths[0].partition(":")[0] in MADE and ":" in paths[0]
+    if len(paths) == 1 and (paths[0] in data.NAMES or made):
+        return other_data(paths[0], facts).test
     return read_unlabelled([expanded(path) for path in paths], facts)

@@ -9,7 +9,6 @@ import tyro
 from torch import Tensor
 from tyro.conf import Positional
 
-from nacs import data
 from nacs.attentive import (
     AttentiveCircuit,
     drop_modules,
@@ -17,6 +16,7 @@ from nacs.attentive import (
     ranked_by_effect,
 )
 from nacs.console import parse, say
+from nacs.data.again import own_data
 from nacs.data.base import Dataset
 from nacs.errors import UserError
 from nacs.evaluation import evaluate, losses, moved
@@ -68,9 +68,10 @@ def run(arguments: list[str]) -> None:
             f"a {config['model']}."
         )
     facts = facts_of(config)
-    out = options.out or options.run.with_name(f"{options.run.name}-pruned")
+    run = options.run.resolve()  # "." has no name
+    out = options.out or run.with_name(f"{run.name}-pruned")
     with whole_folder(out) as folder:
-        dataset = data.load(facts.source, size=facts.size, length=facts.length)
+        dataset = own_data(facts)
         smaller = _pruned(model, options, dataset)
         figures = {
             "modules": smaller.config.kept or smaller.config.modules,
@@ -105,7 +106,7 @@ def _check(options: Options) -> None:
 def _pruned(
     model: AttentiveCircuit, options: Options, dataset: Dataset
 ) -> AttentiveCircuit:
-    count = model.config.modules
+    count = model.config.kept or model.config.modules
     if options.max_drop is None and options.keep is None:
         return eliminate_edges(model, 1 - options.edges)
     order = "importance" if options.by == "importance" else _ranking(model, dataset)

@@ -1,6 +1,7 @@
 """`nacs train`: the configuration classes are its options, presets the defaults."""
 
 from dataclasses import asdict, dataclass, field, make_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nacs.recipe import TrainConfig
 from nacs.runs import read_json
 from nacs.tasks import default_preset, fitted
 
-__all__ = ["run", "with_sizes"]
+__all__ = ["called", "check_options", "example_of", "run", "with_sizes"]
 
 
 @dataclass
@@ -59,12 +60,7 @@ EXAMPLE = "nacs train mnist-5k --preset demo --training.epochs 10"
 def run(arguments: list[str]) -> None:
     """Look at the data first, because the defaults of the sizes depend on it."""
     if {"-h", "--help"} & set(arguments):
-        parse(
-            with_sizes(Options, lookup("attentive").preset("demo")),
-            arguments,
-            "train",
-            EXAMPLE,
-        )
+        parse(with_sizes(Options, example_of(arguments)), arguments, "train", EXAMPLE)
         return
     first = first_look(Options, arguments, "train")
     dataset = data.load(first.source, size=first.size, length=first.length)
@@ -73,12 +69,12 @@ def run(arguments: list[str]) -> None:
     if first.start is not None and not first.preset:
         sizes = _sizes_of(first.start, first.model, dataset)
     options = parse(with_sizes(Options, sizes), arguments, "train", EXAMPLE)
+    check_options(options.sizes, options.training, sizes, dataset)
     from accelerate import PartialState  # here: --help is quicker without
 
     from nacs.train import train
 
-    name = Path(options.source).stem
-    out = options.out or Path("runs") / f"{name}-{options.model}"
+    out = options.out or Path("runs") / f"{called(options.source)}-{options.model}"
     result = train(
         options.model,
         options.sizes,
@@ -89,6 +85,66 @@ def run(arguments: list[str]) -> None:
     )
     if PartialState().is_main_process:
         say(result if options.json else _short(result, out), options.json)
+
+
+def example_of(arguments: list[str]) -> Any:
+    """The sizes of the model that arguments name, for its help; a circuit's without."""
+    words = [word for each in arguments for word in each.split("=", 1)]
+    given = dict(pairwise(words))
+    model = lookup(given.get("--model", "attentive"))
+    usual = "demo" if "demo" in model.presets else "small"
+    return model.preset(given.get("--preset", usual))
+
+
+def called(source: str) -> str:
+    """What a run is called after: a file without its ending, a folder as it is."""
+    path = Path(source)
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def check_options(sizes: Any, training: TrainConfig, fit: Any, data: Dataset) -> None:
+    """Raise UserError for options that do not go with the data.
+
+    Args:
+        sizes: As given.
+        training: As given.
+        fit: Sizes that fit the data.
+        data: What is trained on.
+    """
+    wrong = {"classes": (sizes.classes, fit.classes)} | {
+        f"tokenizer.{name}": (getattr(sizes.tokenizer, name), wanted)
+        for name, wanted in asdict(fit.tokenizer).items()
+        if name in SEEN
+    }
+    for name, (given, wanted) in wrong.items():
+        patches = {given, wanted} <= {"conv", "patches"} if name[-4:] == "kind" else 0
+        if given != wanted and not patches:
+            raise UserError(
+                f"--sizes.{name.replace('_', '-')} must be {wanted}, as {data.name} "
+                f"has it, got {given}; leave it out"
+            )
+    plain = TrainConfig()
+    for name in IMAGES_ALONE:
+        if data.kind != "image" and getattr(training, name) != getattr(plain, name):
+            raise UserError(
+                f"--training.{name.replace('_', '-')} changes images, {data.name} "
+                f"holds {data.kind}; leave it out"
+            )
+    for name in ("label_smoothing", "mixup"):
+        if getattr(training, name) and not data.classes:
+            raise UserError(
+                f"--training.{name.replace('_', '-')} is for classes, {data.name} has "
+                "numbers; leave it out"
+            )
+    if training.mixup and data.train.ragged:
+        raise UserError(
+            f"--training.mixup mixes samples of one shape, those of {data.name} differ "
+            "in length; leave it out"
+        )
+
+
+IMAGES_ALONE = ("shift", "randaugment", "erasing", "cutmix")
+"""Fields of `TrainConfig` that do nothing to other data."""
 
 
 def with_sizes(options: type[Any], sizes: Any) -> type[Any]:

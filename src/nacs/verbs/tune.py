@@ -14,7 +14,7 @@ from nacs.recipe import TrainConfig
 from nacs.runs import write_json
 from nacs.space import default_space
 from nacs.tasks import default_preset, fitted
-from nacs.verbs.train import with_sizes
+from nacs.verbs.train import called, check_options, example_of, with_sizes
 
 __all__ = ["run"]
 
@@ -80,8 +80,7 @@ EXAMPLE = (
 def run(arguments: list[str]) -> None:
     """As `nacs train`, the data is looked at first."""
     if {"-h", "--help"} & set(arguments):
-        sizes = lookup("attentive").preset("demo")
-        parse(with_sizes(Options, sizes), arguments, "tune", EXAMPLE)
+        parse(with_sizes(Options, example_of(arguments)), arguments, "tune", EXAMPLE)
         return
     first = first_look(Options, arguments, "tune")
     dataset = data.load(first.source, size=first.size, length=first.length)
@@ -89,10 +88,11 @@ def run(arguments: list[str]) -> None:
     preset = first.preset or default_preset(dataset, row.presets)
     base = fitted(row.preset(preset), dataset)
     options = parse(with_sizes(Options, base), arguments, "tune", EXAMPLE)
+    check_options(options.sizes, options.training, base, dataset)
     from nacs.tune import Plan, tune
 
     space = dict(each.partition("=")[::2] for each in options.search)
-    name = Path(options.source).stem
+    name = called(options.source)
     plan = Plan(
         model=options.model,
         sizes=options.sizes,

@@ -10,10 +10,10 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from nacs import data
 from nacs.attentive import AttentiveCircuit
 from nacs.attentive.circuit import CircuitDesign, Modules
 from nacs.attentive.links import importance
+from nacs.data.again import own_data
 from nacs.data.base import Dataset
 from nacs.errors import UserError
 from nacs.models import count_parameters
@@ -59,7 +59,7 @@ class Viewed:
             UserError: If it is not there any more.
         """
         facts = facts_of(self.config)
-        return data.load(facts.source, size=facts.size, length=facts.length)
+        return own_data(facts)
 
     @cached_property
     def surgeon(self) -> Surgeon:

@@ -74,11 +74,20 @@ def picture(dataset: Dataset, index: int) -> dict[str, Any]:
         values[np.isnan(values.astype(float))] = None
         return {"kind": "series", "rows": values.tolist()}
     if dataset.kind == "bytes":
-        text = bytes(raw.astype(np.uint8)[:2048]).decode("latin-1")
-        return {"kind": "bytes", "text": text}
+        return {"kind": "bytes", "text": _letters(bytes(raw.astype(np.uint8)[:2048]))}
     if dataset.kind == "points":
         return {"kind": "points", "points": rounded(raw[:2048, :3], 3)}
     return {"kind": dataset.kind}
+
+
+def _letters(text: bytes) -> list[str]:
+    """What every byte shows: a letter its first, nothing its others."""
+    shown: list[str] = []
+    for letter in text.decode("utf-8", "surrogateescape"):
+        count = len(letter.encode("utf-8", "surrogateescape"))
+        lone = "\udc80" <= letter <= "\udcff"  # no UTF-8: as it is in Latin-1
+        shown += [chr(ord(letter) - 0xDC00) if lone else letter, *[""] * (count - 1)]
+    return shown
 
 
 def _listen(model: AttentiveCircuit, seen: dict[str, Any]) -> list[Any]:

@@ -53,9 +53,11 @@ class Surgeon:
         cached = self._cached()
         if cached is not None:
             return cached
+        alike = self.model.config.graph == "complete"  # no edge is weaker
+        edges = [share for share in SHARES["edges"] if not (alike and share)]
         found = {
             "modules": [self.measure(share, 0.0) for share in SHARES["modules"]],
-            "edges": [self.measure(0.0, share) for share in SHARES["edges"]],
+            "edges": [self.measure(0.0, share) for share in edges],
         }
         # A run may lie where nobody may write; then it is measured each time.
         with suppress(UserError):
@@ -68,11 +70,14 @@ class Surgeon:
             if not 0 <= share <= 1:
                 raise UserError(f"{name} must lie in [0, 1], got {share}.")
         model = drop_modules(self.model, self.kept(modules)) if modules else self.model
+        if edges and model.config.graph == "complete":
+            raise UserError("all edges of a complete graph are alike: edges must be 0.")
         return eliminate_edges(model, edges) if edges else model
 
     def kept(self, modules: float) -> int:
         """How many modules stay if this share goes; one always does."""
-        return max(1, round(self.model.config.modules * (1 - modules)))
+        config = self.model.config
+        return max(1, round((config.kept or config.modules) * (1 - modules)))
 
     def measure(self, modules: float, edges: float) -> dict[str, Any]:
         """Figures of the circuit without these shares of modules and edges."""
@@ -132,6 +137,7 @@ class Surgeon:
 
 
 def _digest(folder: Path) -> str:
-    path = folder / "checkpoint" / "model.safetensors"
+    alone = folder / "model.safetensors"  # as the Hub has it
+    path = alone if alone.exists() else folder / "checkpoint" / alone.name
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
