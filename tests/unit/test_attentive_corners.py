@@ -67,7 +67,7 @@ def test_what_is_frozen_can_be_frozen_again_and_does_not_drop_modules():
 
 
 @pytest.mark.parametrize("order", ["Importance", "randm", [1, 2, 3], [0.5] * 16])
-def test_an_order_that_is_none(order):
+def test_bad_calls_with_an_order(order):
     with pytest.raises(ValueError, match="`order` must"):
         drop_modules(circuit(), 4, order=order)
     with pytest.raises(ValueError, match="a whole number, got 4.5"):
@@ -80,6 +80,15 @@ def test_an_order_may_be_a_list():
     wanted = drop_modules(model, 4)(IMAGES)
     assert_close(drop_modules(model, 4, order=ranked.tolist())(IMAGES), wanted)
     assert not torch.equal(drop_modules(model, 4, order="reversed")(IMAGES), wanted)
+
+
+@pytest.mark.parametrize("generator", ["conditional", "unconditional"])
+def test_what_was_dropped_does_not_come_back(generator):
+    model = drop_modules(circuit(generator=generator, kept=5), 3)
+    assert model(IMAGES).isfinite().all()
+    assert (model.config.kept or model.config.modules) == 3
+    with pytest.raises(ValueError, match=r"must lie in \[1, 3\]"):
+        drop_modules(model, 5)
 
 
 def test_surgery_draws_nothing_and_what_stays_fixed_stays_so():
@@ -218,7 +227,7 @@ def test_half_precision_has_gradients_and_probabilities():
         ({"generator": "conditional", "graph": "frozen"}, "writes graphs"),
     ],
 )
-def test_sizes_that_are_none(change, message):
+def test_bad_calls_of_the_sizes(change, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
 
@@ -234,14 +243,14 @@ def test_sizes_that_are_none(change, message):
         ({"width": 4, "positions": 2, "stages": 4}, "must leave `width` 8 or more"),
     ],
 )
-def test_tokens_that_are_none(change, message):
+def test_bad_calls_of_the_tokens(change, message):
     with pytest.raises(ValueError, match=message):
         TokenizerConfig(**change)
 
 
 @pytest.mark.parametrize("keep", [torch.ones(2, 5), torch.ones(2, 4) > 0])
 @pytest.mark.parametrize("kind", ["bytes", "points", "series"])
-def test_masks_that_do_not_fit(kind, keep):
+def test_bad_calls_with_a_mask(kind, keep):
     tokenizer = build_tokenizer(TokenizerConfig(kind=kind, width=32))
     columns = {"points": 3, "series": 1}.get(kind)
     given = torch.zeros(2, 5, columns) if columns else torch.zeros(2, 5).long()

@@ -45,7 +45,7 @@ def ones(*shape):
         (lambda f, x: f(x, key_times=x[..., 0]), "without a `key`"),
     ],
 )
-def test_what_does_not_fit(call, message):
+def test_bad_calls(call, message):
     with pytest.raises(ValueError, match=message):
         call(layer(), tokens())
 
@@ -55,7 +55,7 @@ def test_a_mask_of_all_allowed_is_none():
     assert_close(attention(x, allowed=ones(1, 12, 12))[0], attention(x)[0])
 
 
-def test_half_of_the_times():
+def test_bad_calls_with_half_of_the_times():
     attention, x = layer(horizon="gate"), tokens()
     with pytest.raises(ValueError, match="neither, got query_times alone"):
         attention(x, x, query_times=x[..., 0])
@@ -72,12 +72,12 @@ def test_half_of_the_times():
         ({"selection": "blocks"}, (3, 16), (3,), "use selection='exact'"),
     ],
 )
-def test_steps_that_do_not_fit(options, token, time, message):
+def test_bad_calls_of_step(options, token, time, message):
     with pytest.raises(ValueError, match=message):
         layer(causal=True, **options).step(torch.randn(token), torch.zeros(time))
 
 
-def test_a_state_of_another_batch():
+def test_bad_calls_with_another_state():
     attention = layer(causal=True)
     _, state = attention.step(torch.randn(2, 16), torch.zeros(2))
     with pytest.raises(ValueError, match="a batch of 2, the token of one of 3"):
@@ -100,12 +100,12 @@ def test_a_state_of_another_batch():
         ({"gate": "circuit", "width": 2, "heads": 1}, "set `width` to 4 or more"),
     ],
 )
-def test_options_that_are_not(change, message):
+def test_bad_calls_of_the_options(change, message):
     with pytest.raises(ValueError, match=message):
         NeuronalConfig(**change)
 
 
-def test_a_pooling_that_is_not():
+def test_bad_calls_of_the_pooling():
     with pytest.raises(ValueError, match="`pooling` must be one of mean, last, none"):
         replace(presets.tiny(), pooling="max")
 

@@ -92,10 +92,11 @@ def drop_modules(
     """
     config = model.config
     _check_live(model)
-    if not hasattr(keep, "__index__") or not 1 <= keep <= config.modules:
+    most = config.kept or config.modules
+    if not hasattr(keep, "__index__") or not 1 <= keep <= most:
         raise ValueError(
-            f"`keep` must lie in [1, {config.modules}], the modules of this circuit, "
-            f"a whole number, got {keep}."
+            f"`keep` must lie in [1, {most}], the modules of this circuit, a whole "
+            f"number, got {keep}."
         )
     state = model.state_dict()
     if config.generator == "conditional":
@@ -115,7 +116,7 @@ def drop_modules(
             state[name] = values[index]
     if "labels" in state:
         state["labels"] = torch.arange(keep, device=index.device)
-    return _rebuild(model, replace(config, modules=keep), state)
+    return _rebuild(model, replace(config, modules=keep, kept=0), state)
 
 
 def eliminate_edges(model: AttentiveCircuit, removed: float) -> AttentiveCircuit:

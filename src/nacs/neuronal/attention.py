@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from nacs.attentive.attention import merge_heads, split_heads
@@ -39,8 +39,8 @@ class StreamState(NamedTuple):
 
     keys: Float[Tensor, "batch heads keys head_width"]
     values: Float[Tensor, "batch heads keys head_width"]
-    times: Float[Tensor, "batch keys"]
-    spacing: Float[Tensor, "batch keys"]
+    times: Num[Tensor, "batch keys"]
+    spacing: Num[Tensor, "batch keys"]
 
 
 class NeuronalAttention(nn.Module):
@@ -101,8 +101,8 @@ class NeuronalAttention(nn.Module):
         key: Float[Tensor, "batch keys width"] | None = None,
         value: Float[Tensor, "batch keys width"] | None = None,
         *,
-        query_times: Float[Tensor, "batch queries"] | None = None,
-        key_times: Float[Tensor, "batch keys"] | None = None,
+        query_times: Num[Tensor, "batch queries"] | None = None,
+        key_times: Num[Tensor, "batch keys"] | None = None,
         keep: Bool[Tensor, "batch keys"] | None = None,
         allowed: Bool[Tensor, "#batch queries keys"] | None = None,
         need_weights: bool = False,
@@ -191,7 +191,7 @@ class NeuronalAttention(nn.Module):
     def step(
         self,
         token: Float[Tensor, "batch width"],
-        time: Float[Tensor, " batch"],
+        time: Num[Tensor, " batch"],
         state: StreamState | None = None,
     ) -> tuple[Float[Tensor, "batch width"], StreamState]:
         """Process one token of a causal stream; the same as in the whole sequence.
@@ -276,7 +276,7 @@ class NeuronalAttention(nn.Module):
         q: Float[Tensor, "batch heads queries head_width"],
         told: Float[Tensor, "batch heads keys told"],
         pairs: Pairs,
-        elapsed: Float[Tensor, "#batch #heads queries pairs"] | None,
+        elapsed: Num[Tensor, "#batch #heads queries pairs"] | None,
         spacing: Float[Tensor, "batch keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         """Values heard (batch heads queries head_width), weights of the pairs."""

@@ -7,7 +7,7 @@ and does the forward again there: the memory of training is that of the tokens.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from nacs.native.calls import attend
@@ -28,8 +28,8 @@ class Learned(NamedTuple):
 
 
 def stamps(
-    query_times: Float[Tensor, "batch queries"] | None,
-    key_times: Float[Tensor, "batch keys"] | None,
+    query_times: Num[Tensor, "batch queries"] | None,
+    key_times: Num[Tensor, "batch keys"] | None,
     kind: torch.dtype,
 ) -> list[Tensor]:
     """Time stamps in a layer's type; of another, as time since the first key."""

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -255,7 +255,7 @@ SHORTEST = 1e-6
 
 
 def key_spacing(
-    times: Float[Tensor, "batch keys"],
+    times: Num[Tensor, "batch keys"],
     keep: Bool[Tensor, "batch keys"] | None,
     *,
     causal: bool,
@@ -283,10 +283,10 @@ def key_spacing(
 
 
 def between(
-    query_times: Float[Tensor, "batch queries"] | None,
-    key_times: Float[Tensor, "batch keys"] | None,
+    query_times: Num[Tensor, "batch queries"] | None,
+    key_times: Num[Tensor, "batch keys"] | None,
     pairs: Pairs,
-) -> Float[Tensor, "batch _heads queries pairs"] | None:
+) -> Num[Tensor, "batch _heads queries pairs"] | None:
     """|t_query − t_key| of every pair."""
     if query_times is None or key_times is None:
         return None
