@@ -140,7 +140,7 @@ def test_data_that_is_gone_leaves_the_file(trained, capsys, monkeypatch, tmp_pat
     def gone(*_, **__):
         raise UserError("digits: no such file.")
 
-    monkeypatch.setattr("nacs.data.load", gone)
+    monkeypatch.setattr("nacs.data.again.load", gone)
     monkeypatch.setattr("nacs.verbs.export.export", lambda *_: small())
     capsys.readouterr()
     out = tmp_path / "digits.onnx"

@@ -271,13 +271,14 @@ def key_spacing(
     if keep is None:
         keep = torch.ones_like(times, dtype=torch.bool)
     times = times.masked_fill(~keep, 0)  # whatever it was
-    last = times.masked_fill(~keep, -math.inf).cummax(-1).values
-    last = F.pad(last[:, :-1], (1, 0), value=-math.inf)
-    following = times.masked_fill(~keep, math.inf).flip(-1).cummin(-1).values.flip(-1)
-    following = F.pad(following[:, 1:], (0, 1), value=math.inf)
+    # Padded before, not cut: a program of any length has no special ones.
+    last = F.pad(times.masked_fill(~keep, -math.inf), (1, 0), value=-math.inf)
+    last = last.cummax(-1).values[:, :-1]
     last = torch.where(last.isinf(), times, last)
     if causal:
         return (times - last).clamp(min=SHORTEST)
+    following = F.pad(times.masked_fill(~keep, math.inf), (0, 1), value=math.inf)
+    following = following.flip(-1).cummin(-1).values.flip(-1)[:, 1:]
     following = torch.where(following.isinf(), times, following)
     return ((following - last) / 2).clamp(min=SHORTEST)
 
