@@ -95,7 +95,9 @@ def commands_of(block):
         line = line.replace(DIGITS, "nacs train my-images/") if DIGITS in line else line
         command, _, comment = line.partition("#")
         words = command.partition(">")[0].split()
-        if words[:1] == ["nacs"] and ("my-images" in line or "pip" not in comment):
+        serves = words[1:2] == ["view"] and "--html" not in words  # and never ends
+        known = "my-images" in line or "pip" not in comment
+        if words[:1] == ["nacs"] and known and not serves:
             yield [*words[1:], *(SHORT if words[1] == "train" else [])]
 
 

@@ -132,6 +132,10 @@ def test_bytes_know_their_place_and_their_range():
         tokenizer(torch.tensor([[0, 256]]))
     with pytest.raises(ValueError, match="symbols from 0 to 255, got -1"):
         tokenizer(torch.tensor([[0, -1]]))
+
+
+def test_bad_calls_with_symbols_that_are_no_integers():
+    tokenizer = build_tokenizer(TokenizerConfig(kind="bytes", width=8))
     with pytest.raises(ValueError, match="integer symbols"):
         tokenizer(torch.zeros(1, 2))
 
