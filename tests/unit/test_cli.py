@@ -259,7 +259,7 @@ def test_other_data(trained, capsys, tmp_path):
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, x=np.zeros((40, 6, 6), np.uint8), y=np.arange(40) % 2)
     assert main(["evaluate", str(trained), "--data", str(wrong)]) == 2
-    assert "expected samples of shape (1, 8, 8)" in capsys.readouterr().err
+    assert "expected an image of 8x8 pixels" in capsys.readouterr().err
 
 
 def test_help_starts_quickly():

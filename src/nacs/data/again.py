@@ -7,11 +7,10 @@ import numpy as np
 
 from nacs.data import load
 from nacs.data.base import Array, DataFacts, Dataset, Split
+from nacs.data.unlabelled import check_like, check_shape, scales_of
 from nacs.errors import UserError
 
 __all__ = ["other_data", "own_data"]
-
-SCALES = ("mean", "deviation", "target_mean", "target_deviation")
 
 
 def own_data(facts: DataFacts) -> Dataset:
@@ -49,7 +48,14 @@ def other_data(source: str, facts: DataFacts) -> Dataset:
             columns, or classes that the model does not know.
     """
     dataset = load(source, size=facts.size, length=facts.length)
-    _check_alike(dataset, facts)
+    found = dataset.facts
+    check_like(source, found.kind, found.columns, facts)
+    check_shape(source, found.shape, facts)
+    if np.shape(facts.target_mean) != np.shape(found.target_mean):
+        raise UserError(
+            f"{source}: expected targets of shape {np.shape(facts.target_mean)}, as in "
+            f"training, got {np.shape(found.target_mean)}"
+        )
     numbers: Array | None = None
     if facts.classes:
         unknown = [name for name in dataset.classes if name not in facts.classes]
@@ -64,48 +70,14 @@ def other_data(source: str, facts: DataFacts) -> Dataset:
             f"{source}: expected numbers as in training, got classes; give them as "
             "target, not as label"
         )
-    train, val, test = (
-        _under(each, facts, numbers)
-        for each in (dataset.train, dataset.val, dataset.test)
-    )
+
+    def under(split: Split) -> Split:
+        targets = split.targets if numbers is None else numbers[split.targets]
+        return replace(split, targets=targets, **scales_of(facts))
+
+    train, val, test = map(under, (dataset.train, dataset.val, dataset.test))
     classes = facts.classes
     return replace(dataset, train=train, val=val, test=test, classes=classes)
-
-
-def _check_alike(dataset: Dataset, facts: DataFacts) -> None:
-    """Raise UserError for data that a model could not read, or would read wrongly."""
-    found = dataset.facts
-    if found.kind != facts.kind:
-        raise UserError(
-            f"{dataset.name}: expected data of kind {facts.kind}, as in training, got "
-            f"{found.kind}"
-        )
-    if facts.columns and found.columns and facts.columns != found.columns:
-        raise UserError(
-            f"{dataset.name}: expected the columns {_named(facts.columns)} as in "
-            f"training, got {_named(found.columns)}"
-        )
-    first = 0 if facts.kind == "image" else 1
-    if found.shape[first:] != facts.shape[first:]:
-        raise UserError(
-            f"{dataset.name}: expected samples of shape {facts.shape}, as in training, "
-            f"got {found.shape}"
-        )
-    if np.shape(facts.target_mean) != np.shape(found.target_mean):
-        raise UserError(
-            f"{dataset.name}: expected targets of shape {np.shape(facts.target_mean)}, "
-            f"as in training, got {np.shape(found.target_mean)}"
-        )
-
-
-def _under(split: Split, facts: DataFacts, numbers: Array | None) -> Split:
-    """A split under the scales and the numbers of the classes of a run."""
-    scales = {
-        name: None if (value := getattr(facts, name)) is None else np.asarray(value)
-        for name in SCALES
-    }
-    targets = split.targets if numbers is None else numbers[split.targets]
-    return replace(split, targets=targets, **scales)
 
 
 def _named(names: Any) -> str:

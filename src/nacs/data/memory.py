@@ -14,11 +14,10 @@ import numpy as np
 
 from nacs.data.base import Array, Dataset, Kind, Split
 from nacs.data.splits import CONSTANT, PARTS, Samples, assemble, check_sample
+from nacs.data.unlabelled import SCALES
 from nacs.errors import UserError
 
 __all__ = ["all_to_train", "arranged", "ragged_series", "times_first", "unlabelled"]
-
-SCALES = ("mean", "deviation", "target_mean", "target_deviation")
 
 
 def ragged_series(values: Any, *, known: bool = False) -> list[Array] | None:

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nacs.data.base import Array, DataFacts, Split
+from nacs.data.base import Array, DataFacts, Kind, Split
 from nacs.data.folders import SUFFIXES, read_plain, readable_files
 from nacs.data.images import decode_image
 from nacs.data.readers import read
 from nacs.data.splits import check_sample
 from nacs.errors import UserError
 
-__all__ = ["read_unlabelled"]
+__all__ = ["SCALES", "check_like", "check_shape", "read_unlabelled", "scales_of"]
+
+SCALES = ("mean", "deviation", "target_mean", "target_deviation")
+"""Fields of `Split` and of `DataFacts`."""
 
 GREY = np.array([0.299, 0.587, 0.114])
 """Shares of red, green and blue in grey (ITU-R BT.601), as in Pillow."""
@@ -40,26 +44,16 @@ def read_unlabelled(paths: Sequence[Path], facts: DataFacts) -> Split:
             ids += names
     for name, sample in zip(ids, inputs, strict=True):
         check_sample(name, facts.kind, sample)
-        _check_shape(name, sample, facts)
-    mean, deviation, target_mean, target_deviation = (
-        None if value is None else np.asarray(value)
-        for value in (
-            facts.mean,
-            facts.deviation,
-            facts.target_mean,
-            facts.target_deviation,
-        )
-    )
-    numbers = () if target_mean is None else target_mean.shape
+        check_shape(name, sample.shape, facts)
+    scales = scales_of(facts)
+    told = scales["target_mean"]
+    numbers = () if told is None else told.shape
     return Split(
         np.stack(inputs) if facts.kind == "image" else inputs,
         np.zeros((len(ids), *numbers), np.float32),
         np.array(ids),
-        mean=mean,
-        deviation=deviation,
-        target_mean=target_mean,
-        target_deviation=target_deviation,
         limit=facts.length,
+        **scales,
     )
 
 
@@ -83,19 +77,12 @@ def _read(file: Path, facts: DataFacts) -> tuple[list[Array], list[str]]:
         table = read(file, size=facts.size, labelled=False)
         kind, samples = table.kind, list(table.inputs)
         names = [f"{file}:{each}" for each in table.ids]
-        if facts.columns and table.columns and table.columns != facts.columns:
-            raise UserError(
-                f"{file}: expected the columns {', '.join(facts.columns)} as in "
-                f"training, got {', '.join(table.columns)}"
-            )
+        check_like(str(file), kind, table.columns, facts)
     elif kind == "image":
         samples, names = [decode_image(file, str(file), facts.size)], [str(file)]
     else:
         samples, names = [read_plain(file)], [str(file)]
-    if kind != facts.kind:
-        raise UserError(
-            f"{file}: expected data of kind {facts.kind}, as in training, got {kind}"
-        )
+    check_like(str(file), kind, (), facts)
     if kind == "image":
         samples = [_recoloured(each, facts.shape[0]) for each in samples]
     return samples, names
@@ -111,12 +98,31 @@ def _recoloured(image: Array, channels: int) -> Array:
     return image
 
 
-def _check_shape(where: str, sample: Array, facts: DataFacts) -> None:
-    """Raise UserError for a sample that is not shaped like the training data."""
+def scales_of(facts: DataFacts) -> dict[str, Any]:
+    """The scales of a run's data, as `Split` has them."""
+    found = {name: getattr(facts, name) for name in SCALES}
+    return {k: None if v is None else np.asarray(v) for k, v in found.items()}
+
+
+def check_like(
+    where: str, kind: Kind, columns: tuple[str, ...], facts: DataFacts
+) -> None:
+    """Raise UserError for another kind than that of the training, or other columns."""
+    if kind != facts.kind:
+        raise UserError(
+            f"{where}: expected data of kind {facts.kind}, as in training, got {kind}"
+        )
+    if facts.columns and columns and columns != facts.columns:
+        raise UserError(
+            f"{where}: expected the columns {', '.join(facts.columns)} as in training, "
+            f"got {', '.join(columns)}"
+        )
+
+
+def check_shape(where: str, shape: tuple[int, ...], facts: DataFacts) -> None:
+    """Raise UserError for samples that are not shaped like the training data."""
     images = facts.kind == "image"
-    found, wanted = (
-        shape if images else shape[1:] for shape in (sample.shape, facts.shape)
-    )
+    found, wanted = (each if images else each[1:] for each in (shape, facts.shape))
     if found == wanted:
         return
     if not images:
