@@ -12,6 +12,7 @@ from nacs.attentive import AttentiveCircuit, AttentiveConfig, presets
 from nacs.baselines.joint import JointPerceiver
 from nacs.baselines.rivals import MIXERS, RivalConfig, rival
 from nacs.baselines.transformer import Transformer, TransformerConfig
+from nacs.checks import check_choice
 from nacs.errors import UserError
 from nacs.neuronal import NeuronalModelConfig, neuronal_model
 from nacs.neuronal import presets as neuronal_presets
@@ -132,8 +133,8 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
         raise UserError(
             f"{kind.__name__} has no field {named:.200}; fields: {', '.join(hints)}."
         )
-    made = {name: _coerce(hints[name], value, name) for name, value in values.items()}
     try:
+        made = {name: _coerce(hints[name], each, name) for name, each in values.items()}
         return kind(**made)
     except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(str(error)) from error
@@ -142,11 +143,7 @@ def config_from_json(kind: type[Any], values: dict[str, Any]) -> Any:
 def _coerce(hint: Any, value: Any, name: str) -> Any:
     options = get_args(hint) or (hint,)
     if get_origin(hint) is Literal:
-        if value not in options:
-            raise UserError(
-                f"`{name}` must be one of {', '.join(map(str, options))}, got "
-                f"{value!r:.80}."
-            )
+        check_choice(name, value, options)
         return value
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         return _tuple(options, value, name)

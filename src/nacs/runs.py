@@ -46,6 +46,7 @@ __all__ = [
     "save_run",
     "save_tensors",
     "take_weights",
+    "weights_of",
     "whole_folder",
     "write_json",
     "write_metrics",
@@ -213,6 +214,12 @@ def whole_folder(folder: Path) -> Generator[Path, None, None]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def weights_of(folder: Path) -> Path:
+    """Where a run has its weights, or a folder as the Hub has it."""
+    alone = folder / "model.safetensors"
+    return alone if alone.exists() else folder / "checkpoint" / alone.name
+
+
 def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained model of a run folder, in evaluation mode, and its `config.json`.
 
@@ -229,9 +236,7 @@ def load_run(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise UserError(
             f"{folder / 'config.json'}: expected the name of a `model` and its `sizes`."
         )
-    alone = folder / "model.safetensors"  # as the Hub has it
-    inside = folder / "checkpoint" / "model.safetensors"
-    state = load_tensors(alone if alone.exists() else inside)
+    state = load_tensors(weights_of(folder))
     try:
         row = lookup(name)
         model = sized(row.build, config_from_json(row.config, sizes), state)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from nacs.checks import expect
 from nacs.convnext import ChannelNorm, ConvNeXtBlock
 from nacs.token_config import TokenizerConfig
 
@@ -26,6 +27,7 @@ __all__ = [
     "Series",
     "TokenizerConfig",
     "build_tokenizer",
+    "without_padding",
 ]
 
 Tokens = tuple[Tensor, Tensor | None]
@@ -154,15 +156,11 @@ def _periods(bands: int) -> nn.Parameter:
     return nn.Parameter(2 * math.pi * 2.0 ** -torch.arange(bands))
 
 
-def _without_padding(inputs: Tensor, keep: Tensor | None) -> Tensor:
+def without_padding(inputs: Tensor, keep: Tensor | None) -> Tensor:
     """Inputs (batch, tokens) or (batch, tokens, columns), 0 where they are padding."""
     if keep is None:
         return inputs
-    if keep.dtype != torch.bool or keep.shape != inputs.shape[:2]:
-        raise ValueError(
-            f"expected a mask of shape {tuple(inputs.shape[:2])} of torch.bool, True "
-            f"where something is, got {tuple(keep.shape)} of {keep.dtype}."
-        )
+    expect("a mask", keep, inputs.shape[:2], torch.bool)
     return torch.where(keep if inputs.ndim == 2 else keep.unsqueeze(-1), inputs, 0)
 
 
@@ -192,7 +190,7 @@ class Points(nn.Module):
                 f"expected {columns} columns a point (x, y, z and "
                 f"{self.config.features} features), got {inputs.shape[-1]}."
             )
-        inputs = _without_padding(inputs, keep)
+        inputs = without_padding(inputs, keep)
         waves = _fourier(inputs[..., :3], self.frequencies)
         return self.embed(torch.cat([inputs, waves], -1)), keep
 
@@ -221,7 +219,7 @@ class Bytes(nn.Module):
         _check(inputs, 2, "symbols of shape (batch, length)")
         if inputs.is_floating_point():
             raise ValueError(f"expected integer symbols, got {inputs.dtype}.")
-        inputs = _without_padding(inputs, keep)
+        inputs = without_padding(inputs, keep)
         # Neither a shape alone nor a program being traced has values to look at.
         known = not (inputs.is_meta or torch.compiler.is_compiling())
         if known and inputs.numel():
@@ -236,7 +234,7 @@ class Bytes(nn.Module):
 
     def _mixed(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
         for block in self.mix:
-            row = _without_padding(tokens, keep).mT.unsqueeze(-2)
+            row = without_padding(tokens, keep).mT.unsqueeze(-2)
             tokens = block(row).squeeze(-2).mT
         return tokens
 
@@ -277,7 +275,7 @@ class Series(nn.Module):
                 f"expected {columns} columns (the time and {self.config.features} "
                 f"values), got {inputs.shape[-1]}."
             )
-        inputs = _without_padding(inputs, keep)
+        inputs = without_padding(inputs, keep)
         time, values = inputs[..., :1], inputs[..., 1:]
         seen = ~values.isnan()
         values = torch.where(seen, values, 0)
@@ -323,7 +321,7 @@ class Frames(nn.Module):
                 f"expected {columns} columns (the time and {shape[0]} × {shape[1]} × "
                 f"{shape[2]} pixels), got {inputs.shape[-1]}."
             )
-        inputs = _without_padding(inputs, keep)
+        inputs = without_padding(inputs, keep)
         pixels = inputs[..., 1:].reshape(-1, *shape)
         seen = self.features(pixels).unflatten(0, inputs.shape[:2])
         waves = _fourier(inputs[..., :1], self.frequencies)

@@ -71,13 +71,13 @@ def freeze(
         )
     frozen = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
     circuit = _written(frozen, context, context_keep)
-    left = len(circuit.processors.states)
+    left, relay = len(circuit.processors.states), model.config.wiring == "relay"
     order = torch.arange(left, device=circuit.processors.states.device)
     if circuit.edges is not None:
         order = linked_together(circuit.edges)
-        circuit = _reordered(circuit, order, readers=model.config.wiring == "relay")
+        circuit = _reordered(circuit, order, readers=relay)
     senders = circuit.processors
-    if model.config.wiring == "relay":
+    if relay:
         senders = circuit.inputs.beside(senders)
     edges = heard_edges(circuit, model.config)
     frozen.read_in.fix(circuit.inputs)

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nacs.checks import expect
 from nacs.native.operation import operation
 from nacs.native.parts import (
     NUMBER,
     POINTER,
     View,
-    expect,
     heads_inside,
     in_parts,
     side_by_side,
@@ -78,9 +78,9 @@ def select(
         first: Query i stands at key first + i.
     """
     batch, heads, asked, width = queries.shape
-    expect("keys", keys, batch, heads, keys.shape[2], width)
+    expect("keys", keys, (batch, heads, keys.shape[2], width))
     if keep is not None:
-        expect("keep", keep, batch, keys.shape[2], kind=torch.bool)
+        expect("keep", keep, (batch, keys.shape[2]), torch.bool)
     queries, keys = side_by_side(queries), side_by_side(keys)
     chosen, alive = _select_like(queries, keys, keep, pairs, causal, window, first)
     keep = None if keep is None else keep.contiguous()
@@ -266,14 +266,15 @@ def _attend_call(
     """The call, and the tensors it points to, which have to outlive it."""
     batch, heads, asked, pairs = chosen.shape
     count, width = rows[1].shape[2:]
-    expect("chosen", chosen, batch, heads, asked, pairs, kind=torch.long)
+    expect("chosen", chosen, (batch, heads, asked, pairs), torch.long)
     for name, row in zip(ROWS, rows, strict=False):
         here = asked if name in ("q", "asking") else count
-        expect(name, row, batch, heads, here, width if name in "qkv" else row.shape[3])
+        wide = width if name in "qkv" else row.shape[3]
+        expect(name, row, (batch, heads, here, wide))
     if alive is not None:
-        expect("alive", alive, *chosen.shape, kind=torch.bool)
+        expect("alive", alive, chosen.shape, torch.bool)
     for name, each, here in zip(("query", "key"), times, (asked, count), strict=False):
-        expect(f"{name}_times", each, batch, here)
+        expect(f"{name}_times", each, (batch, here))
     call, kept = Attend(from_score=from_score, circuit=bool(circuit)), []
     for name, tensor in zip(ROWS, map(side_by_side, rows), strict=False):
         setattr(call, name, view_of(tensor))

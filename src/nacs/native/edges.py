@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nacs.checks import expect
 from nacs.native.operation import operation
 from nacs.native.parts import (
     NUMBER,
     POINTER,
     View,
-    expect,
     heads_inside,
     in_parts,
     side_by_side,
@@ -160,13 +160,13 @@ def _call(
 ) -> tuple[Call, list[Tensor]]:
     """The call, and the tensors it points to, which have to outlive it."""
     batch, heads, _, width = q.shape
-    expect("keys", k, batch, heads, k.shape[2], width)
-    expect("values", v, *k.shape)
-    expect("starts", starts, *starts.shape, kind=torch.long)
-    expect("senders", columns, *columns.shape, kind=torch.int32)
+    expect("keys", k, (batch, heads, k.shape[2], width))
+    expect("values", v, k.shape)
+    expect("starts", starts, starts.shape, torch.long)
+    expect("senders", columns, columns.shape, torch.int32)
     if bias is not None:
         first = 1 if bias.shape[0] == 1 else batch
-        expect("log_kernel", bias, first, columns.shape[0])
+        expect("log_kernel", bias, (first, columns.shape[0]))
     kept = [side_by_side(each) for each in (q, k, v)]
     call = Call(**dict(zip(ROWS, map(view_of, kept), strict=True)))
     for name, each in (("starts", starts), ("columns", columns)):

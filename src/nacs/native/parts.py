@@ -16,7 +16,6 @@ __all__ = [
     "NUMBER",
     "POINTER",
     "View",
-    "expect",
     "heads_inside",
     "in_parts",
     "side_by_side",
@@ -80,24 +79,6 @@ def heads_inside(like: Tensor) -> Tensor:
 def side_by_side(tensor: Tensor) -> Tensor:
     """The same, with the numbers of a row side by side."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-
-
-def expect(
-    name: str, tensor: Tensor, *shape: int, kind: torch.dtype | None = None
-) -> None:
-    """Raise ValueError for a tensor that compiled code would read past the end of.
-
-    Args:
-        name: What the message calls it.
-        tensor: What came.
-        shape: What it has to be.
-        kind: Its type, where that is not the numbers'.
-    """
-    if tuple(tensor.shape) != shape or kind not in (None, tensor.dtype):
-        raise ValueError(
-            f"expected {name} of shape {shape}, {kind or 'any type'}, got "
-            f"{tuple(tensor.shape)}, {tensor.dtype}."
-        )
 
 
 def view_of(tensor: Tensor) -> View:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nacs.attentive.attention import merge_heads, split_heads
 from nacs.neuronal import compiled, dynamics
 from nacs.neuronal.config import NeuronalConfig
-from nacs.neuronal.inputs import check_call, check_step, without_padding
+from nacs.neuronal.inputs import check_call, check_step
 from nacs.neuronal.pairs import (
     SHORTEST,
     Pairs,
@@ -30,6 +30,7 @@ from nacs.neuronal.pairs import (
 )
 from nacs.neuronal.sparse import Backbone, one_layer, projection
 from nacs.neuronal.wiring import ncp
+from nacs.tokenizers import without_padding
 
 __all__ = ["NeuronalAttention", "StreamState"]
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nacs.attentive.attention import split_heads
 from nacs.neuronal.attention import NeuronalAttention
-from nacs.neuronal.inputs import without_padding
 from nacs.neuronal.pairs import gather, top_k
 from nacs.neuronal.sparse import Backbone
+from nacs.tokenizers import without_padding
 
 __all__ = ["GROUPS", "Activity", "Synapse", "observe", "synapses"]
 

@@ -117,8 +117,7 @@ def check_options(sizes: Any, training: TrainConfig, fit: Any, data: Dataset) ->
         if name in SEEN
     }
     for name, (given, wanted) in wrong.items():
-        patches = {given, wanted} <= {"conv", "patches"} if name[-4:] == "kind" else 0
-        if given != wanted and not patches:
+        if given != wanted and not {given, wanted} <= {"conv", "patches"}:
             raise UserError(
                 f"--sizes.{name.replace('_', '-')} must be {wanted}, as {data.name} "
                 f"has it, got {given}; leave it out"

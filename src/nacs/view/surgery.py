@@ -19,7 +19,7 @@ from nacs.data.base import Split
 from nacs.errors import UserError
 from nacs.evaluation import evaluate, moved
 from nacs.flops import multiply_adds
-from nacs.runs import read_json, write_json
+from nacs.runs import read_json, weights_of, write_json
 
 __all__ = ["SHARES", "Surgeon"]
 
@@ -137,7 +137,5 @@ class Surgeon:
 
 
 def _digest(folder: Path) -> str:
-    alone = folder / "model.safetensors"  # as the Hub has it
-    path = alone if alone.exists() else folder / "checkpoint" / alone.name
-    with path.open("rb") as file:
+    with weights_of(folder).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
